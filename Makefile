@@ -1,0 +1,40 @@
+# The two commands of the README are `make quickstart` and `make test`; both need only Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test slow soak lint types clean
+
+quickstart: $(VENV)/installed
+	$(BIN)/evensphere quickstart
+
+test: $(VENV)/installed-test lint types
+	$(BIN)/pytest --durations=10
+
+slow: $(VENV)/installed-test
+	$(BIN)/pytest -m slow
+
+soak: $(VENV)/installed-test
+	$(BIN)/pytest -m soak
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+
+types: $(VENV)/installed-test
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'evensphere needs Python 3.11 or newer')"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $(VENV)/installed $@

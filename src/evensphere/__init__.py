@@ -1,0 +1,35 @@
+"""evensphere: harmonized self-supervised pretraining on unlabelled, long-tailed images.
+
+The public names are imported on first use, so that `import evensphere` costs nothing and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evensphere.gh.harmonizer import Harmonizer
+    from evensphere.recipes.run import evaluate, train
+    from evensphere.report import write_report
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Harmonizer": "evensphere.gh.harmonizer",
+    "train": "evensphere.recipes.run",
+    "evaluate": "evensphere.recipes.run",
+    "write_report": "evensphere.report",
+}
+
+__all__ = ["Harmonizer", "__version__", "evaluate", "train", "write_report"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evensphere' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,56 @@
+"""`evensphere evaluate RUN`: score a run's frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NAME = "evaluate"
+
+
+def run(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images: one sub-folder per class [default: the run's own data].")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="knn, probe, probe_paper; repeat for several [default: the recipe's].")
+    ] = None,
+) -> None:
+    """Score a frozen encoder with kNN and linear probes, by class frequency."""
+    from rich.console import Console
+
+    from evensphere.recipes.run import evaluate
+
+    results = evaluate(folder, data, metric, Console(stderr=True, highlight=False))
+    Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results)))
+    typer.echo(f"Written: {folder / 'eval.json'}\nNext: evensphere report {folder}")
+
+
+def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of an eval.json that are split into groups."""
+    titles = {"knn_untrained": "kNN, untrained encoder", "knn": "kNN", "probe": "linear probe"}
+    titles["probe_paper"] = "linear probe (paper's protocol)"
+    return {title: results[name] for name, title in titles.items() if name in results}
+
+
+def group_table(title: str, rows: dict[str, dict[str, Any]]) -> Any:
+    """A table with a row per metric or run: many, medium, few, their spread, and the average."""
+    from rich.table import Table
+
+    columns = ("many", "medium", "few", "std", "average")
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, scores in rows.items():
+        table.add_row(name, *(_spell(scores[column]) for column in columns))
+    sizes = next(iter(rows.values()))["test_images"]
+    table.add_row("test images", *(f"{sizes[group]:,}" for group in columns[:3]), "", f"{sum(sizes.values()):,}")
+    return table
+
+
+def _spell(value: float | str | None) -> str:
+    return value if isinstance(value, str) else "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,64 @@
+"""`evensphere`: collects the commands, and turns mistakes into one sentence and exit code 2.
+
+Typer reads each command's signature, so the command files must be importable without torch; what a command does is
+imported inside its function.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from evensphere import __version__
+from evensphere.cli import data, evaluate, methods, quickstart, recipes, report, train
+from evensphere.errors import InputError, TrainingStopped
+
+app = typer.Typer(
+    help="Learn image representations from unlabelled, long-tailed data. Start with `evensphere quickstart`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (quickstart, train, evaluate, report, methods, recipes, data):
+    app.command(command.NAME)(command.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evensphere {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. `--debug` anywhere shows the traceback of an error instead of its sentence."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except (InputError, TrainingStopped, KeyboardInterrupt, OSError) as error:
+        if debug:
+            raise
+        raise SystemExit(_explain(error)) from None
+
+
+def _explain(error: BaseException) -> int:
+    """Say what happened in one sentence; the exit code."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if isinstance(error, KeyboardInterrupt):
+        console.print("Stopped. Add --resume to the same command to go on from the last checkpoint.")
+        return 130
+    console.print(str(error), markup=False)
+    return 1 if isinstance(error, TrainingStopped) else 2

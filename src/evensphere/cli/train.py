@@ -1,0 +1,39 @@
+"""`evensphere train RECIPE`: pretrain an encoder into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "train"
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="What to train; see `evensphere recipes`.")],
+    data: Annotated[
+        str | None, typer.Option(help="Folder of images, or where the recipe's data set lies, or a data set's name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE-ARM-seedN].")] = None,
+    arm: Annotated[
+        str, typer.Option(help="gh; base (the method alone); two-stage (no GH, but GH's learning rate).")
+    ] = "gh",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: epochs=3, seed=5, method.temperature=0.2, harmonizer=none ..."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if it was begun.")] = False,
+    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+) -> None:
+    """Pretrain an encoder on unlabelled images."""
+    from rich.console import Console
+
+    from evensphere.recipes.recipe import get_recipe, with_data
+    from evensphere.recipes.run import train
+
+    console = Console(stderr=True, highlight=False)
+    chosen = with_data(get_recipe(recipe, arm), data).set(setting or [])
+    out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
+    train(chosen, out, resume, devices, console)
+    typer.echo(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -1,0 +1,333 @@
+"""Views of images: random crop, flip and colour, for a whole batch at once and on any device.
+
+First the colour operations, pure functions with one parameter per image, each equal to the function of the same name in
+torchvision.transforms.v2.functional; then `Views`, the policy that draws the parameters and applies the operations.
+The whole batch goes through a few large kernels instead of each image through many small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from evensphere.data.crop import crop_boxes, cut_crop, resize_and_center, resized_crop
+from evensphere.data.source import Batch
+from evensphere.errors import InputError
+from evensphere.ops.draw import uniform
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Colour operations: images are float in 0..1, the results too
+
+
+def adjust_brightness(
+    images: Float[Tensor, "batch c h w"], factor: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch c h w"]:
+    """Pixels times `factor` (>= 0; 1 changes nothing)."""
+    return images.mul(_per_image(factor)).clamp_(0, 1)
+
+
+def adjust_contrast(
+    images: Float[Tensor, "batch c h w"], factor: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch c h w"]:
+    """Away from the image's mean grey by `factor` (>= 0; 1 changes nothing, 0 leaves the mean); 1 or 3 channels."""
+    factor = _per_image(factor)
+    grey = images if images.shape[1] == 1 else _luma(images)
+    mean = grey.mean((1, 2, 3), keepdim=True)
+    return images.mul(factor).add_(mean * (1 - factor)).clamp_(0, 1)
+
+
+def adjust_saturation(
+    images: Float[Tensor, "batch 3 h w"], factor: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 h w"]:
+    """Away from each pixel's grey by `factor` (>= 0; 1 changes nothing, 0 is grayscale)."""
+    return torch.lerp(_luma(images), images, _per_image(factor)).clamp_(0, 1)
+
+
+def adjust_hue(images: Float[Tensor, "batch 3 h w"], shift: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 h w"]:
+    """Hue turned by `shift` (-0.5 .. 0.5 of the colour circle; 0 changes nothing), saturation and value kept.
+
+    With the hue counted in sixths from red, HSV -> RGB is a trapezium per channel: low + range * clamp(|hue - 3| - 1)
+    for red, low + range * clamp(2 - |hue - 2|) for green and 4 for blue. So neither a table of sectors nor the
+    saturation is needed.
+    """
+    red, green, blue = images.unbind(1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    extent = high - low
+    hue = torch.where(high == green, (blue - red).add_(extent, alpha=2), (red - green).add_(extent, alpha=4))
+    hue = torch.where(high == red, green - blue, hue)
+    hue.div_(extent.clamp(min=torch.finfo(images.dtype).tiny)).add_(6 * shift[:, None, None])  # grey has hue 0
+    hue.sub_(hue.div(6).floor_(), alpha=6)
+    turned = torch.empty_like(images)
+    for channel, (centre, slope, offset) in enumerate([(3, 1, -1), (2, -1, 2), (4, -1, 2)]):
+        share = (hue - centre).abs_().mul_(slope).add_(offset).clamp_(0, 1)
+        torch.addcmul(low, share, extent, out=turned[:, channel])
+    return turned
+
+
+def grayscale(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
+    """Luma in all three channels."""
+    return _luma(images).expand_as(images)
+
+
+def gaussian_blur(
+    images: Float[Tensor, "batch c h w"], kernel_size: int, sigma: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch c h w"]:
+    """Gaussian of `sigma` pixels (> 0) cut to `kernel_size` (odd) pixels; borders are mirrored, so the kernel's radius
+    must be smaller than the image."""
+    b, c, h, w = images.shape
+    radius = kernel_size // 2
+    offset = torch.arange(-radius, radius + 1, device=images.device)
+    kernel = torch.softmax(-0.5 * (offset / sigma[:, None]) ** 2, dim=1).repeat_interleave(c, dim=0)[:, None]
+    planes = pad(images, (radius,) * 4, mode="reflect").reshape(1, b * c, h + 2 * radius, w + 2 * radius)
+    planes = conv2d(planes, kernel[..., :, None], groups=b * c)
+    return conv2d(planes, kernel[..., None, :], groups=b * c).view(b, c, h, w)
+
+
+def solarize(images: Float[Tensor, "batch c h w"], threshold: Float[Tensor, " batch"]) -> Float[Tensor, "batch c h w"]:
+    """Pixels at or above `threshold` (0..1) are inverted."""
+    return torch.where(images >= _per_image(threshold), 1 - images, images)
+
+
+def _per_image(factor: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+    return factor[:, None, None, None]
+
+
+def _luma(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 1 h w"]:
+    """ITU-R 601 weights, to the digits torchvision uses."""
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
+    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The policy
+
+JITTER = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+BLUR_SIGMA = (0.1, 2.0)  # pixels, as in SimCLR
+SOLARIZE_THRESHOLD = 0.5  # as in BYOL
+
+# Keywords of `Views` by kind of image; the size follows the data.
+VIEWS: dict[str, dict[str, Any]] = {
+    "cifar": {},  # the defaults
+    "digits": {
+        "scale": (0.5, 1.0),
+        "flip": 0.0,
+        "jitter": (0.0, 0.0, 0.0, 0.0),
+        "gray": 0.0,
+        "mean": (0.3053,),
+        "std": (0.3760,),
+    },
+    "photos": {
+        "scale": (0.08, 1.0),
+        "interpolation": "bicubic",
+        "blur": 0.5,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+}
+
+# (purpose, count) -> count numbers in [0, 1) for each image of the batch
+Draw = Callable[[str, int], Float[Tensor, "batch count"]]
+
+
+class Views:
+    """Random views of images. Every draw is addressed by (seed, epoch, view, image index): who computes a view, and in
+    which batch, makes no difference to it.
+
+    size: side of a view in pixels, at least 2.
+    scale, ratio: area (shares of the image, in (0, 1]) and aspect ratio (width/height) of the random crop.
+    interpolation: "bilinear" or "bicubic".
+    flip, gray, blur, solarize: probability of each per view.
+    jitter: strengths of brightness, contrast, saturation (factors within 1 +- strength, at least 0) and hue (shift
+        within +- strength, at most 0.5), applied in random order with probability `jitter_probability`.
+    mean, std: of the channels, for pixels in 0..1. Their length is the number of channels the images must have. Only
+        3 channels take saturation, hue and gray, only 1 or 3 contrast.
+    num_views: views per image.
+
+    The defaults are the paper's CIFAR policy (section 3). The blur's kernel spans a tenth of the view, as in SimCLR.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scale: Sequence[float] = (0.1, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        interpolation: str = "bilinear",
+        flip: float = 0.5,
+        jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1),
+        jitter_probability: float = 0.8,
+        gray: float = 0.2,
+        blur: float = 0.0,
+        solarize: float = 0.0,
+        mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
+        std: Sequence[float] = (0.2023, 0.1994, 0.2010),
+        num_views: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.size, self.scale, self.ratio, self.interpolation = size, scale, ratio, interpolation
+        self.jitter, self.jitter_probability = jitter, jitter_probability
+        self.flip, self.gray, self.blur, self.solarize = flip, gray, blur, solarize
+        self.mean, self.std = mean, std
+        self.num_views, self.seed = num_views, seed
+        self._check_geometry()
+        self._check_colour()
+
+    def __call__(self, batch: Batch, epoch: int) -> tuple[Float32[Tensor, "batch c size size"], ...]:
+        """One normalised tensor per view, in channels_last memory, on the device of the images.
+
+        batch.images: whole images of one size, which are cropped here, or one tensor of crops per view, as `crop_one`
+            cuts them. The two give the same views up to the rounding of the crops to uint8.
+        epoch: at least 0.
+        """
+        if isinstance(batch.images, Tensor):
+            self._check_channels([batch.images])
+        else:
+            self._check_channels(batch.images)
+            assert len(batch.images) == self.num_views, "the loader must give one tensor of crops per view"
+        index = batch.index.cpu()  # drawn on the CPU, so that the device does not change a last bit
+        return tuple(self._view(batch.images, index, epoch, view) for view in range(self.num_views))
+
+    def plain(
+        self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]]
+    ) -> Float32[Tensor, "batch c size size"]:
+        """What evaluation sees: the central square, normalised. A sequence may hold images of different sizes."""
+        if isinstance(images, Tensor):
+            self._check_channels([images])
+            central = resize_and_center(images, self.size)
+        else:
+            self._check_channels(images)
+            central = torch.stack([resize_and_center(image, self.size) for image in images])
+        return self._normalise(central.to(torch.float32).div_(255))
+
+    def crop_one(
+        self, image: UInt8[Tensor, "c h w"], epoch: int, view: int, index: int
+    ) -> UInt8[Tensor, "c {self.size} {self.size}"]:
+        """The crop of one image for one view, for workers that decode files; `__call__` does the rest."""
+        height, width = image.shape[1:]
+        place = torch.tensor([index])
+        box = crop_boxes(self.seed, epoch, view, place, height, width, self.scale, self.ratio)[0]
+        return cut_crop(image, box, self.size, self.interpolation)
+
+    def _view(
+        self,
+        images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "batch c h w"]],
+        index: Int64[Tensor, " batch"],
+        epoch: int,
+        view: int,
+    ) -> Float32[Tensor, "batch c size size"]:
+        def draw(purpose: str, count: int) -> Float[Tensor, "batch count"]:
+            return uniform(self.seed, f"{purpose}/{view}", epoch, index, count)
+
+        flip = draw("flip", 1)[:, 0] < self.flip
+        if isinstance(images, Tensor):
+            height, width = images.shape[2:]
+            boxes = crop_boxes(self.seed, epoch, view, index, height, width, self.scale, self.ratio)
+            pixels = resized_crop(images, boxes, self.size, self.interpolation, flip)
+            if self.interpolation == "bicubic":
+                pixels.clamp_(0, 1)
+        else:
+            pixels = images[view].to(torch.float32).div_(255)
+            _update(pixels, flip, lambda crops: crops.flip(3))
+        self._recolour(pixels, draw)
+        return self._normalise(pixels)
+
+    def _recolour(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
+        """Jitter, gray, blur and solarize, in place."""
+        self._jitter(pixels, draw)
+        if self.gray:
+            _update(pixels, draw("gray", 1)[:, 0] < self.gray, grayscale)
+        if self.blur:
+            chance, strength = draw("blur", 2).unbind(1)
+            sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * strength
+            kernel_size = 2 * max(1, self.size // 20) + 1
+            _update(pixels, chance < self.blur, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
+        if self.solarize:
+            chosen = draw("solarize", 1)[:, 0] < self.solarize
+            _update(pixels, chosen, solarize, torch.full(chosen.shape, SOLARIZE_THRESHOLD))
+
+    def _jitter(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
+        """Each image meets the four operations in an order of its own, so every position applies each operation to the
+        images that have it there."""
+        draws = draw("jitter", 9)
+        jittered = draws[:, 0] < self.jitter_probability
+        neutral, strength = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor(self.jitter, dtype=torch.float32)
+        low, high = neutral - strength, neutral + strength
+        low[:3].clamp_(min=0)
+        parameters = low + (high - low) * draws[:, 1:5]
+        order = draws[:, 5:].argsort(dim=1, stable=True)
+        for position in range(4):
+            for number, operation in enumerate(JITTER):
+                if self.jitter[number]:
+                    concerned = jittered & (order[:, position] == number)
+                    _update(pixels, concerned, operation, parameters[:, number])
+
+    def _normalise(self, pixels: Float32[Tensor, "batch c size size"]) -> Float32[Tensor, "batch c size size"]:
+        mean, std = (torch.tensor(x, dtype=torch.float32, device=pixels.device) for x in (self.mean, self.std))
+        # in place before the copy: arithmetic in channels_last has an inner loop of only C numbers
+        return pixels.sub_(mean[:, None, None]).div_(std[:, None, None]).contiguous(memory_format=torch.channels_last)
+
+    def _check_geometry(self) -> None:
+        if self.size < 2:
+            raise InputError(f"The views' size is {self.size}; give at least 2 pixels.")
+        if self.num_views < 1:
+            raise InputError(f"The number of views is {self.num_views}; give at least 1.")
+        if not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
+            raise InputError(f"The views' scale is {self.scale}; give two numbers in (0, 1], the smaller first.")
+        if not (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1]):
+            raise InputError(f"The views' ratio is {self.ratio}; give two positive numbers, the smaller first.")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise InputError(f"The views' interpolation is '{self.interpolation}'; give 'bilinear' or 'bicubic'.")
+
+    def _check_colour(self) -> None:
+        for name in ("flip", "jitter_probability", "gray", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"The views' {name} is {getattr(self, name)}; give a probability in [0, 1].")
+        if not (len(self.jitter) == 4 and min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
+            raise InputError(
+                f"The views' jitter is {self.jitter}; give four strengths of at least 0 (brightness, contrast, "
+                "saturation, hue), the hue's at most 0.5."
+            )
+        channels = len(self.mean)
+        if not (len(self.std) == channels >= 1 and min(self.std) > 0):
+            raise InputError(
+                f"The views' mean is {self.mean} and std {self.std}; give one number per channel, std above 0."
+            )
+        if channels != 3 and (self.jitter[2] or self.jitter[3] or self.gray):
+            raise InputError(
+                f"Saturation, hue and gray need 3 channels but the views have {channels}; set gray and the last two "
+                "strengths of jitter to 0."
+            )
+        if channels not in (1, 3) and self.jitter[1]:
+            raise InputError(
+                f"Contrast needs 1 or 3 channels but the views have {channels}; set the second strength of jitter to 0."
+            )
+
+    def _check_channels(self, images: Sequence[Tensor]) -> None:
+        for channels in {image.shape[-3] for image in images}:
+            if channels != len(self.mean):
+                raise InputError(
+                    f"The number of channels is {channels} in an image but {len(self.mean)} in the views' mean and "
+                    "std; give these one number per channel."
+                )
+
+
+def _update(
+    pixels: Float32[Tensor, "batch c h w"],
+    concerned: Bool[Tensor, " batch"],
+    operation: Callable[..., Tensor],
+    *parameters: Float32[Tensor, " batch"],
+) -> None:
+    """`operation` in place on the images concerned, each with its own parameters.
+
+    concerned and parameters live on the CPU, where counting the images concerned makes no GPU wait.
+    """
+    picked = concerned.nonzero()[:, 0]
+    if len(picked) > 0:
+        place = picked.to(pixels.device)
+        theirs = (parameter[picked].to(pixels.device) for parameter in parameters)
+        pixels.index_copy_(0, place, operation(pixels.index_select(0, place), *theirs))

@@ -1,0 +1,180 @@
+"""Random resized crops: which part of an image a view shows, and its pixels at the size the encoder wants.
+
+Sets of one size are cropped by the batch, on any device; images of different sizes are cropped one at a time by the
+loader's workers. Both sides ask `crop_boxes`, so an image gets the same crop whoever cuts it.
+
+Letters in this file: B images, C channels, H and W the height and width of the images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from evensphere.ops.draw import uniform
+
+TRIES = 10  # proposals per box before the central one is taken, as in torchvision
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which part
+
+
+def crop_boxes(
+    seed: int,
+    epoch: int,
+    view: int,
+    index: Int64[Tensor, " batch"],
+    heights: int | Int64[Tensor, " batch"],
+    widths: int | Int64[Tensor, " batch"],
+    scale: Sequence[float],
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+) -> Int64[Tensor, "batch 4"]:
+    """A random box (top, left, height, width) in pixels for each image, distributed as torchvision's RandomResizedCrop.
+
+    The area is uniform in `scale` (shares of the image's area), the aspect ratio width/height log-uniform in `ratio`;
+    the first of ten proposals that fits is placed uniformly. If none fits the box is the largest central one whose
+    aspect ratio is allowed. A box depends on (seed, epoch, view, index, the image's own size) and on nothing else.
+
+    index: the images' numbers in the source; the boxes are on its device.
+    heights, widths: of the images in pixels, at least 1.
+    """
+    draws = uniform(seed, f"crop/{view}", epoch, index, 2 * TRIES + 2).double()
+    height = torch.as_tensor(heights, device=index.device).expand_as(index)
+    width = torch.as_tensor(widths, device=index.device).expand_as(index)
+    proposals = _proposals(draws[:, :TRIES], draws[:, TRIES : 2 * TRIES], height * width, scale, ratio)
+    fits = ((proposals > 0) & (proposals <= torch.stack([height, width])[..., None])).all(0)
+    first = fits.byte().argmax(1, keepdim=True)  # the first maximum is the first proposal that fits
+    central = _central(height, width, ratio)
+    found = fits.any(1)
+    h, w = torch.where(found, proposals.gather(2, first.expand(2, -1, 1))[..., 0], central)
+    top = torch.where(found, draws[:, -2] * (height - h + 1), (height - h) // 2)
+    left = torch.where(found, draws[:, -1] * (width - w + 1), (width - w) // 2)
+    return torch.stack([top.long(), left.long(), h, w], dim=1)
+
+
+def _proposals(
+    area_draw: Float[Tensor, "batch tries"],
+    ratio_draw: Float[Tensor, "batch tries"],
+    area: Int64[Tensor, " batch"],
+    scale: Sequence[float],
+    ratio: Sequence[float],
+) -> Int64[Tensor, "2 batch tries"]:
+    """Heights and widths. In float64, so that a last bit that differs between machines does not change the rounding."""
+    target = area[:, None] * (scale[0] + (scale[1] - scale[0]) * area_draw)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(low + (high - low) * ratio_draw)
+    return torch.stack([target / aspect, target * aspect]).sqrt().round().long()
+
+
+def _central(
+    height: Int64[Tensor, " batch"], width: Int64[Tensor, " batch"], ratio: Sequence[float]
+) -> Int64[Tensor, "2 batch"]:
+    """Height and width of the largest box whose aspect ratio is allowed, for images too narrow or too flat."""
+    tallest = (width / ratio[0]).round().long().clamp(min=1)
+    widest = (height * ratio[1]).round().long().clamp(min=1)
+    return torch.stack([torch.minimum(height, tallest), torch.minimum(width, widest)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Its pixels, by the batch
+
+
+def resized_crop(
+    images: UInt8[Tensor, "batch c h w"] | Float[Tensor, "batch c h w"],
+    boxes: Int64[Tensor, "batch 4"],
+    size: int,
+    interpolation: str = "bilinear",
+    flip: Bool[Tensor, " batch"] | None = None,
+) -> Float[Tensor, "batch c {size} {size}"]:
+    """Each image's own box at size x size, antialiased, then mirrored left to right where `flip` says so.
+
+    Equal to torchvision's `resized_crop(..., antialias=True)` on float images. uint8 images come out as float32 in
+    0..1; bicubic overshoots these bounds a little.
+
+    interpolation: "bilinear" or "bicubic" (a = -0.5, as in Pillow).
+    """
+    top, left, height, width = boxes.to(images.device)[:, :, None].unbind(1)
+    outputs = torch.arange(size, device=images.device).expand(len(images), size)
+    columns = outputs if flip is None else torch.where(flip.to(images.device)[:, None], outputs.flip(1), outputs)
+    rows = _resampling(outputs, top, height, images.shape[2], interpolation)
+    columns = _resampling(columns, left, width, images.shape[3], interpolation)
+    if not images.is_floating_point():
+        rows.mul_(1 / 255)  # cheaper on the weights than on the pixels
+    return _filter(images.to(torch.float32), rows, columns)
+
+
+def _resampling(
+    outputs: Int64[Tensor, "batch size"],
+    start: Int64[Tensor, "batch 1"],
+    extent: Int64[Tensor, "batch 1"],
+    length: int,
+    interpolation: str,
+) -> Float[Tensor, "batch size {length}"]:
+    """Weights with which each output pixel reads the `length` input pixels of a row, of which it may see
+    start .. start + extent - 1.
+
+    Output i of `size` is centred on (i + 1/2) extent/size in the crop. Both centres are multiples of 1/(2 size), so
+    their distance is first counted in that unit, where float32 is exact, and rounded once.
+    """
+    size = outputs.shape[1]
+    inputs = torch.arange(length, device=start.device) - start
+    visible = (inputs >= 0) & (inputs < extent)
+    far = 8 * extent.clamp(min=size)  # beyond the reach of every filter
+    position = torch.where(visible, (2 * inputs + 1) * size, 4 * length * size + far)
+    centre = (2 * outputs + 1) * extent
+    unit = 2 * extent.clamp(min=size)  # the filter grows with the crop when it shrinks it: antialiasing
+    distance = (position.float()[:, None, :] - centre.float()[:, :, None]).abs_().div_(unit[:, :, None])
+    weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
+    return weights.div_(weights.sum(2, keepdim=True))
+
+
+def _triangle(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return distance.neg_().add_(1).clamp_(min=0)
+
+
+def _cubic(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Keys' cubic convolution with a = -0.5 (1981): a polynomial up to distance 1, another up to 2, zero beyond."""
+    d = distance.clamp_(max=2)
+    near = (1.5 * d).sub_(2.5).mul_(d).mul_(d).add_(1)
+    far = (-0.5 * d).add_(2.5).mul_(d).sub_(4).mul_(d).add_(2)
+    return torch.where(d <= 1, near, far)
+
+
+def _filter(
+    images: Float[Tensor, "batch c h w"],
+    rows: Float[Tensor, "batch height h"],
+    columns: Float[Tensor, "batch width w"],
+) -> Float[Tensor, "batch c height width"]:
+    """rows @ image @ columns^T for every image and channel."""
+    b, c, h, w = images.shape
+    narrow = torch.bmm(images.reshape(b, c * h, w), columns.transpose(1, 2)).view(b, c, h, columns.shape[1])
+    return torch.matmul(rows[:, None], narrow)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Its pixels, one image at a time
+
+
+def cut_crop(
+    image: UInt8[Tensor, "c h w"], box: Int64[Tensor, " 4"], size: int, interpolation: str = "bilinear"
+) -> UInt8[Tensor, "c {size} {size}"]:
+    """One image's box at size x size, antialiased: what `resized_crop` gives up to the rounding to uint8."""
+    top, left, height, width = box.tolist()
+    mode = InterpolationMode(interpolation)
+    crop: Tensor = tv.resized_crop(image, top, left, height, width, [size, size], mode, antialias=True)
+    return crop
+
+
+def resize_and_center(images: UInt8[Tensor, "*batch c h w"], size: int) -> UInt8[Tensor, "*batch c {size} {size}"]:
+    """The central square, its side resized to `size` (antialiased bilinear): what evaluation sees of an image.
+
+    An image that is size x size already comes back as it is.
+    """
+    central: Tensor = tv.center_crop(tv.resize(images, [size], antialias=True), [size, size])
+    return central

@@ -1,0 +1,118 @@
+"""Batches of a source, in an order that depends on nothing but the seed, the epoch and the place in the epoch.
+
+A run asks for its batches from the step it is at, so a resumed run sees what an uninterrupted one would have seen.
+Images of one size that are held in memory are only gathered here, and cropped on the device; files are decoded and
+cropped by worker processes with the same addressed parameters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from evensphere.data.augment import Views
+from evensphere.data.source import ArraySource, Batch, Source, UnreadableImage
+from evensphere.errors import InputError
+from evensphere.ops import collective
+from evensphere.ops.draw import permutation
+
+
+class Loader:
+    """The batches of a whole run.
+
+    batch_size: images per step over all processes; the last, partial batch of an epoch is kept if it has at least two
+        images for each process (a single image has neither negatives nor batch statistics).
+    workers: processes that decode files; None chooses. Sources in memory need none.
+    skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
+    """
+
+    def __init__(self, source: Source, batch_size: int, views: Views, seed: int, workers: int | None = None) -> None:
+        least = 2 * collective.world_size()
+        if batch_size < least:
+            raise InputError(f"batch_size = {batch_size} was given; a step needs at least {least} images.")
+        if len(source) < least:
+            raise InputError(f"{source.name} has {len(source)} readable image(s); training needs at least {least}.")
+        self.source, self.views, self.seed = source, views, seed
+        self.batch_size = min(batch_size, len(source))
+        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+        full, rest = divmod(len(source), self.batch_size)
+        self.steps_per_epoch = full + (rest >= least)
+        self.skipped: dict[str, str] = {}
+
+    def batches(self, first_step: int, total_steps: int) -> Iterator[tuple[int, Batch]]:
+        """(step, batch) from `first_step` up to `total_steps`."""
+        if isinstance(self.source, ArraySource):
+            for step in range(first_step, total_steps):
+                index = self.index(step)
+                yield step, Batch(self.source.images[index], index)
+        elif first_step < total_steps:
+            yield from zip(range(first_step, total_steps), self._decoded(first_step, total_steps), strict=True)
+
+    def index(self, step: int) -> Int64[Tensor, " batch"]:
+        """Which images this process sees at a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._order = epoch, permutation(self.seed, "order", epoch, len(self.source))
+        batch = self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        share = len(batch) // collective.world_size()
+        return batch[collective.rank() * share : (collective.rank() + 1) * share]
+
+    def _decoded(self, first_step: int, total_steps: int) -> Iterator[Batch]:
+        keys = (
+            [(step // self.steps_per_epoch, i) for i in self.index(step).tolist()]
+            for step in range(first_step, total_steps)
+        )
+        decoded = DataLoader(
+            _Crops(self.source, self.views),
+            batch_sampler=_Once(keys),
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+        for batch, failed in decoded:
+            self.skipped.update(failed)
+            if batch is None:
+                raise InputError(
+                    f"No image of a whole batch could be read ({next(iter(failed.items()))[1]}); "
+                    "is the data still where it was?"
+                )
+            yield batch
+
+
+class _Once:
+    """A batch sampler over a generator: the keys of the batches still to come."""
+
+    def __init__(self, keys: Iterator[list[tuple[int, int]]]) -> None:
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.keys
+
+
+class _Crops(Dataset[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]):
+    """One image's crops for each view, by (epoch, index); where it cannot be read, its location and the reason."""
+
+    def __init__(self, source: Source, views: Views) -> None:
+        self.source, self.views = source, views
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, tuple[Tensor, ...]] | tuple[str, str]:
+        epoch, index = key
+        try:
+            image = self.source.read(index)
+        except UnreadableImage as reason:
+            return self.source.location(index), str(reason)
+        return index, tuple(self.views.crop_one(image, epoch, view, index) for view in range(self.views.num_views))
+
+
+def _collate(items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]) -> tuple[Batch | None, dict[str, str]]:
+    failed = {item[0]: item[1] for item in items if isinstance(item[0], str) and isinstance(item[1], str)}
+    read = [(item[0], item[1]) for item in items if isinstance(item[0], int) and isinstance(item[1], tuple)]
+    if len(read) < 2:
+        return None, failed or {"batch": "fewer than two images left"}
+    views = zip(*(crops for _, crops in read), strict=True)
+    return Batch(tuple(torch.stack(view) for view in views), torch.tensor([index for index, _ in read])), failed

@@ -1,0 +1,158 @@
+"""What a collection of images is to the rest of the program: a length, and a way to read image i.
+
+Labels, where there are any, stay here until evaluation asks for them: a training batch has no field to carry them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from evensphere.errors import InputError
+
+
+class UnreadableImage(Exception):
+    """An image that cannot be decoded; the message is the reason written to skipped.csv."""
+
+
+class Batch(NamedTuple):
+    """What training sees: pixels, and which images they are.
+
+    images: uint8. Whole images [B, C, H, W] when all are of one size (the crops are then cut on the device), else one
+        tensor of crops [B, C, size, size] for each view, cut by the loader's workers.
+    index: each image's number in the source, int64 [B].
+    """
+
+    images: UInt8[Tensor, "batch c h w"] | tuple[UInt8[Tensor, "batch c h w"], ...]
+    index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+
+
+class Source(ABC):
+    """A collection of images with a fixed order.
+
+    name: what messages call it.
+    channels: of every image (1 grey, 3 RGB).
+    image_size: (height, width) if every image has it, else None.
+    class_names: of the labels, in label order; None when there are no labels.
+    """
+
+    name: str
+    channels: int
+    image_size: tuple[int, int] | None
+    class_names: tuple[str, ...] | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+        """Pixels of image i. Raises UnreadableImage with the reason when they cannot be decoded."""
+
+    @abstractmethod
+    def location(self, i: int) -> str:
+        """Where image i comes from: a path relative to the source's root, or a name like 'digits[17]'."""
+
+    @abstractmethod
+    def labels(self) -> Int64[Tensor, " n"] | None:
+        """Class of every image in [0, len(class_names)), or None. Only evaluation and subsetting call this."""
+
+
+class ArraySource(Source):
+    """Images of one size, held in memory as one uint8 tensor [N, C, H, W].
+
+    numbers: each image's number in the original collection, int64 [N], so that a subset's locations still say which
+        image is meant; None if this is the original.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: UInt8[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"] | None = None,
+        class_names: Sequence[str] | None = None,
+        numbers: Int64[Tensor, " n"] | None = None,
+    ) -> None:
+        if len(images) == 0:
+            raise InputError(f"{name} holds no images; give at least two.")
+        self.name = name
+        self.images = images
+        self.channels = images.shape[1]
+        self.image_size = (images.shape[2], images.shape[3])
+        self.class_names = tuple(class_names) if class_names is not None else None
+        self.numbers = numbers if numbers is not None else torch.arange(len(images))
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+        return self.images[i]
+
+    def location(self, i: int) -> str:
+        return f"{self.name}[{int(self.numbers[i])}]"
+
+    def labels(self) -> Int64[Tensor, " n"] | None:
+        return self._labels
+
+
+class Subset(Source):
+    """Some images of another source, in a given order. An ArraySource's subset should be made with `take`, which
+    keeps the pixels in one tensor."""
+
+    def __init__(self, source: Source, indices: Int64[Tensor, " m"]) -> None:
+        self.source = source
+        self.indices = indices
+        self.name, self.channels = source.name, source.channels
+        self.image_size, self.class_names = source.image_size, source.class_names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+        return self.source.read(int(self.indices[i]))
+
+    def location(self, i: int) -> str:
+        return self.source.location(int(self.indices[i]))
+
+    def labels(self) -> Int64[Tensor, " m"] | None:
+        labels = self.source.labels()
+        return None if labels is None else labels[self.indices]
+
+
+def take(source: Source, indices: Int64[Tensor, " m"]) -> Source:
+    """The images of `source` at `indices`, in that order."""
+    if isinstance(source, ArraySource):
+        labels = None if (given := source.labels()) is None else given[indices]
+        return ArraySource(source.name, source.images[indices], labels, source.class_names, source.numbers[indices])
+    if isinstance(source, Subset):
+        return Subset(source.source, source.indices[indices])
+    return Subset(source, indices)
+
+
+class Splits(NamedTuple):
+    """The parts of a data set, by what each may be used for.
+
+    pretrain: what the encoder learns from; its labels are never read in training.
+    probe: labelled images that probes are fitted on (the paper: the whole balanced training set).
+    validation: chooses settings. Outside probe; outside pretrain too, except in class folders without official splits.
+    test: touched once, by evaluation.
+    group_rule: how classes are grouped into many, medium, few: "thirds" or "shots".
+    """
+
+    pretrain: Source
+    probe: Source | None = None
+    validation: Source | None = None
+    test: Source | None = None
+    group_rule: str = "thirds"
+
+    def train_counts(self) -> list[int] | None:
+        """Images of each class in `pretrain` (the counts that define many, medium and few), None without labels."""
+        labels, names = self.pretrain.labels(), self.pretrain.class_names
+        if labels is None or names is None:
+            return None
+        return torch.bincount(labels, minlength=len(names)).tolist()

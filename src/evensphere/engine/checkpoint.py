@@ -1,0 +1,69 @@
+"""Checkpoints: everything a stopped run needs to go on as if it had never stopped, in one file written in one piece."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+from evensphere.errors import InputError
+from evensphere.rundir import RunDir, atomic_write
+
+FORMAT = 1
+_KEPT = 2  # one to go on from, one in case the disk loses it
+
+
+def save_checkpoint(
+    run: RunDir, step: int, parts: dict[str, nn.Module | torch.optim.Optimizer], milestones: tuple[int, ...] = ()
+) -> None:
+    """Write the state of all `parts` after `step` steps, then drop checkpoints no longer needed."""
+    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(run.checkpoint_file(step), buffer.getvalue())
+    run.prune_checkpoints(_KEPT, milestones)
+
+
+def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimizer], device: torch.device) -> int:
+    """Restore the newest checkpoint into `parts` and cut metrics.jsonl back to it. Returns the step to go on from.
+
+    Without a checkpoint the run starts over: that is what going on from nothing means.
+    """
+    steps = run.checkpoint_steps()
+    if not steps:
+        run.truncate_metrics(0)
+        return 0
+    file = run.checkpoint_file(steps[-1])
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"{file} cannot be read ({error}); delete it to go on from the one before.") from error
+    if state["format"] != FORMAT:
+        raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    run.truncate_metrics(state["metrics_size"])
+    return int(state["step"])
+
+
+def save_encoder(run: RunDir, encoder: nn.Module, metadata: dict[str, str]) -> None:
+    """encoder.safetensors: the finished encoder alone."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    atomic_write(run.encoder_file, save_safetensors(tensors, metadata))
+
+
+def load_encoder(run: RunDir, encoder: nn.Module) -> None:
+    """Put the weights of encoder.safetensors into an encoder of the same shape."""
+    if not run.encoder_file.is_file():
+        raise InputError(
+            f"{run.path} has no finished encoder; go on training with `evensphere train --resume --out {run.path}`."
+        )
+    try:
+        encoder.load_state_dict(load_safetensors(run.encoder_file.read_bytes()))
+    except Exception as error:
+        raise InputError(f"{run.encoder_file} does not fit the run's recipe ({error}).") from error

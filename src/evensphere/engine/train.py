@@ -1,0 +1,168 @@
+"""The training loop: the only place where data, method, harmonizer and optimiser meet. It names none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor, nn
+
+from evensphere.data.augment import Views
+from evensphere.data.loader import Loader
+from evensphere.data.source import Batch
+from evensphere.engine.checkpoint import load_checkpoint, save_checkpoint
+from evensphere.engine.display import Display
+from evensphere.engine.optim import LearningRate
+from evensphere.errors import TrainingStopped
+from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
+from evensphere.methods.base import Method, Output
+from evensphere.ops.draw import seed_for
+from evensphere.ops.schedule import Duration, Progress
+from evensphere.rundir import RunDir
+
+_LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jsonl
+
+
+@dataclass
+class Training:
+    """All parts of a run, built and ready.
+
+    monitor: accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
+    """
+
+    loader: Loader
+    views: Views
+    method: Method
+    harmonizer: Harmonizer | NoHarmonizer
+    optimizer: torch.optim.Optimizer
+    learning_rate: LearningRate
+    epochs: int
+    seed: int
+    evaluate_every: Duration
+    checkpoint_every: Duration
+    monitor: Callable[[nn.Module], dict[str, float]] | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.loader.steps_per_epoch
+
+    def progress(self, step: int) -> Progress:
+        return Progress(step, self.loader.steps_per_epoch, self.total_steps)
+
+
+class StepModule(nn.Module):
+    """Method and harmonizer as one module: one forward and one backward pass for data parallelism to wrap."""
+
+    def __init__(self, method: Method, harmonizer: Harmonizer | NoHarmonizer) -> None:
+        super().__init__()
+        self.method, self.harmonizer = method, harmonizer
+
+    def forward(self, views: tuple[Tensor, ...], index: Tensor, progress: Progress) -> tuple[Output, Harmony]:
+        output = self.method(views, index, progress)
+        return output, self.harmonizer(output.embeddings, index, progress)
+
+
+def fit(
+    training: Training, run: RunDir, fabric: Fabric, console: Console | None = None, title: str = "training"
+) -> None:
+    """Train to the end, from the run's newest checkpoint if it has one.
+
+    Raises TrainingStopped when the loss is no longer finite.
+    """
+    step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
+    step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
+    state = {"model": step_module, "optimizer": training.optimizer}
+    first_step = load_checkpoint(run, state, fabric.device)
+    step_module.train()
+    with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
+        for step, batch in training.loader.batches(first_step, training.total_steps):
+            progress = training.progress(step)
+            # the index stays on the CPU, where the views' random numbers are drawn
+            batch = batch._replace(images=fabric.to_device(batch.images))
+            record = _take_step(training, step_module, batch, progress, fabric)
+            _check_finite(record["loss"], progress, training, run)
+            _log(training, run, progress, record)
+            display.step(step, len(batch.index) * fabric.world_size)
+            _evaluate(training, run, progress, display)
+            if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
+                save_checkpoint(run, step + 1, state, _milestones(training))
+
+
+def _take_step(
+    training: Training, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
+) -> dict[str, Any]:
+    """One optimiser step; what it has to log, still on the device."""
+    torch.manual_seed(seed_for(training.seed + fabric.global_rank, "step", progress.step))  # dropout and its like
+    rate = training.learning_rate(progress.epoch)
+    for group in training.optimizer.param_groups:
+        group["lr"] = rate
+    views = training.views(batch, progress.epoch)
+    output, harmony = step_module(views, batch.index, progress)
+    loss = output.loss + harmony.loss
+    fabric.backward(loss)
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+    training.method.after_step(batch.index, output, progress)
+    training.harmonizer.after_step(output.embeddings, batch.index, progress)
+    return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}
+
+
+def _check_finite(loss: Tensor, progress: Progress, training: Training, run: RunDir) -> None:
+    """Stop at the first loss that is not a number. On a GPU reading it would stall the queue, so it is read seldom."""
+    if loss.is_cuda and not _is_logged(training, progress):
+        return
+    if torch.isfinite(loss):
+        return
+    steps = run.checkpoint_steps()
+    reason = (
+        f"The loss became {loss.item()} at step {progress.step} (epoch {progress.epoch + 1}), most likely because the "
+        f"learning rate of {training.learning_rate(progress.epoch):g} is too high for this batch size or precision; "
+        f"{f'the checkpoint of step {steps[-1]} is intact' if steps else 'no checkpoint was written yet'}: "
+        "try a smaller --set schedule.learning_rate, or --set precision=32-true, in a new run."
+    )
+    run.append_metrics({"event": "stopped", "step": progress.step, "epoch": progress.epoch, "reason": reason})
+    raise TrainingStopped(reason)
+
+
+def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, Any]) -> None:
+    where = {"step": progress.step, "epoch": progress.epoch}
+    if _is_logged(training, progress):
+        scalars = {name: value.item() if isinstance(value, Tensor) else value for name, value in record.items()}
+        run.append_metrics({"event": "step", **where, **scalars})
+    harmonizer = training.harmonizer
+    if isinstance(harmonizer, Harmonizer) and progress.ends_epoch and harmonizer.recomputes_prior(progress):
+        run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
+
+
+def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display) -> None:
+    if training.monitor is None or not _due(training.evaluate_every, progress):
+        return
+    accuracies = training.monitor(training.method.encoder)
+    run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
+    display.evaluation(progress.epoch + 1, accuracies["knn"])
+
+
+def _is_logged(training: Training, progress: Progress) -> bool:
+    return (
+        progress.step % max(1, training.total_steps // _LOGGED_STEPS) == 0 or progress.step + 1 == training.total_steps
+    )
+
+
+def _due(every: Duration, progress: Progress) -> bool:
+    """Whether something done every so often is done after this step; always after the last."""
+    done = progress.step + 1
+    return done % max(1, every.steps(progress)) == 0 or done == progress.total_steps
+
+
+def _milestones(training: Training) -> tuple[int, ...]:
+    """Checkpoints that are never dropped: the end of the warm-up, from which other arms can branch."""
+    harmonizer = training.harmonizer
+    return (harmonizer.warm_up.steps(training.progress(0)),) if isinstance(harmonizer, Harmonizer) else ()
+
+
+def _is_milestone(training: Training, step: int) -> bool:
+    return step in _milestones(training)

@@ -1,0 +1,333 @@
+"""Geometric Harmonization (Zhou et al., NeurIPS 2023): category-level evenness on top of any self-supervised method.
+
+B images in the batch, V full views, D width of the embeddings, K anchors, N images in the data set.
+
+    scores            s = M z, scaled to unit length over the K anchors           (the authors' code, not in the text)
+    prediction        p = softmax(s / prediction_temperature)
+    population        pi = the share of the data in each anchor's region          gh/population
+    surrogate labels  q = transport plan of s with column shares pi, no gradient  ops/sinkhorn
+    loss              each view's q supervises the other views' p:  - sum over views of mean_i sum_k q_ik log p_ik
+
+In a loop of your own:
+
+    harmonizer = Harmonizer(dim=128, num_samples=len(dataset), warm_up="100 epochs")
+    ...
+    loss = loss + harmonizer((z1, z2), index).loss
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, normalize
+
+from evensphere.errors import InputError
+from evensphere.gh.anchors import geometric_uniform
+from evensphere.gh.population import ExactPopulation, Population, StreamingPopulation
+from evensphere.ops import collective
+from evensphere.ops.schedule import Duration, Progress, ramp_weight
+from evensphere.ops.sinkhorn import Plan, transport_plan
+
+Embeddings = Sequence[Float[Tensor, "batch dim"]]
+
+
+class Harmony(NamedTuple):
+    """What the harmonizer adds to a step: a loss (0 in the warm-up) and scalars worth logging."""
+
+    loss: Float[Tensor, ""]
+    logs: dict[str, Tensor]
+
+
+def harmonization_loss(
+    z1: Float[Tensor, "batch dim"],
+    z2: Float[Tensor, "batch dim"],
+    anchors: Float[Tensor, "k dim"],
+    prior: Float[Tensor, " k"] | None,
+    prediction_temperature: float = 0.1,
+    sinkhorn_temperature: float = 0.05,
+    max_iterations: int = 300,
+    tolerance: float = 0.0,
+) -> Float[Tensor, ""]:
+    """L_GH of one batch (paper, equation 5), both directions summed.
+
+    z1, z2: projector outputs of the two views; their length does not matter. prior: pi, None for equal shares.
+    """
+    scores = anchor_scores((z1, z2), anchors)
+    plan = _surrogate_labels(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
+    return _cross_view_entropy(scores, plan.assignment, prediction_temperature)
+
+
+def anchor_scores(embeddings: Embeddings, anchors: Float[Tensor, "k dim"]) -> Float[Tensor, "views batch k"]:
+    """How far each embedding points along each anchor, scaled to unit length over the anchors; float32 or float64."""
+    z = torch.stack(tuple(embeddings))
+    with torch.autocast(z.device.type, enabled=False):
+        z = z if z.dtype == torch.float64 else z.float()
+        return normalize(z @ anchors.to(z).T, dim=-1)
+
+
+def _surrogate_labels(
+    scores: Float[Tensor, "views batch k"],
+    prior: Tensor | None,
+    temperature: float,
+    max_iterations: int,
+    tolerance: float,
+) -> Plan:
+    """q of every view's images: the plan of the whole batch, over all processes, of which the local rows are kept."""
+    everyone = collective.gather(scores.detach().transpose(0, 1)).transpose(0, 1)
+    plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
+    batch = scores.shape[1]
+    first = collective.rank() * batch
+    return plan._replace(assignment=plan.assignment[:, first : first + batch])
+
+
+def _cross_view_entropy(
+    scores: Float[Tensor, "views batch k"], labels: Float[Tensor, "views batch k"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each view's prediction against the mean of the *other* views' labels, scaled so that two views
+    give the paper's sum of two directions."""
+    views = len(scores)
+    targets = (labels.sum(0) - labels) / (views - 1)
+    with torch.autocast(scores.device.type, enabled=False):
+        per_view = -(targets * log_softmax(scores / temperature, dim=-1)).sum(-1).mean(-1)
+    return per_view.mean() * 2
+
+
+def auto_num_anchors(num_samples: int | None, batch_size: int | None, dim: int) -> int:
+    """K for data of this size: the paper's 100 where it fits, at least 50 images to a region and 4 of them in a batch.
+
+    A region that holds a handful of images has a share that is mostly noise, and one that a batch hardly ever visits
+    gives no label worth learning from. K stays within the D+1 directions that can be equally far from each other.
+    """
+    bounds = [100, dim + 1]
+    if num_samples is not None:
+        bounds.append(num_samples // 50)
+    if batch_size is not None:
+        bounds.append(batch_size // 4)
+    return max(2, min(bounds))
+
+
+class Harmonizer(nn.Module):
+    """The paper's second loss, with its anchors, its population statistics and its schedule.
+
+    dim: width D of the embeddings (projector outputs).
+    num_samples: images N in the data set; None needs population="streaming".
+    anchors: K, or "auto" (see `auto_num_anchors`), or a tensor [K, D] of unit vectors.
+    prior: "population" (pi, estimated), "uniform" (equal shares) or a tensor [K] that stays fixed.
+    weight: of the loss, after the ramp.
+    warm_up, ramp: durations ('10 epochs', '200 steps', 0.5): before the loss acts, and until it has full weight
+        (1/n, 2/n, ... climbing per epoch, or per step when given in steps). The paper: half of the run, and
+        10 epochs (30 on the large sets).
+    prediction_temperature, sinkhorn_temperature: gamma and epsilon, > 0.
+    population: "exact" (an N x K memory, needs the index) or "streaming" (K numbers, no index).
+    momentum: of the exact memory per visit of an image, before and after the warm-up; of the streaming average per
+        step.
+    update_every: how often pi is recomputed after the warm-up: after every batch of every n-th epoch (the paper: 20),
+        or every n-th step.
+    floor: added to every region's count (the authors' large-scale script: 100).
+    max_iterations, tolerance: of Sinkhorn (see ops.sinkhorn).
+    steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
+    batch_size: only for anchors="auto".
+    memory_dtype: of the exact memory; torch.bfloat16 halves it.
+
+    Raises InputError for a value out of range.
+
+    In the training engine a step is `forward(embeddings, index, progress)`, which changes nothing, and `after_step`
+    once the optimiser has stepped. In a foreign loop leave `progress` out: the harmonizer counts steps itself and, in
+    training mode, commits each forward.
+    """
+
+    anchors: Float[Tensor, "k dim"]
+    prior: Float[Tensor, " k"]
+
+    def __init__(
+        self,
+        dim: int,
+        num_samples: int | None = None,
+        anchors: int | Literal["auto"] | Tensor = 100,
+        prior: Literal["population", "uniform"] | Tensor = "population",
+        weight: float = 1.0,
+        warm_up: Duration | str | float = 0.5,
+        ramp: Duration | str | float = "10 epochs",
+        prediction_temperature: float = 0.1,
+        sinkhorn_temperature: float = 0.05,
+        population: Literal["exact", "streaming"] = "exact",
+        momentum: tuple[float, float] | float | None = None,
+        update_every: Duration | str | float = "20 epochs",
+        floor: float = 0.0,
+        max_iterations: int = 300,
+        tolerance: float = 1e-4,
+        steps_per_epoch: int | None = None,
+        batch_size: int | None = None,
+        memory_dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if isinstance(anchors, str) and anchors == "auto":
+            anchors = auto_num_anchors(num_samples, batch_size, dim)
+        self.register_buffer("anchors", _checked_anchors(anchors, dim, seed))
+        num_anchors = len(self.anchors)
+        self.register_buffer("prior", _initial_prior(prior, num_anchors))
+        self.population = _population(prior, population, num_samples, num_anchors, momentum, floor, memory_dtype)
+        for name, value in (("prediction_temperature", prediction_temperature), ("weight", weight)):
+            if not value > 0:
+                raise InputError(f"{name} = {value} was given; it must be above 0 (for no harmonizer, leave it out).")
+        self.weight = weight
+        self.warm_up, self.ramp = Duration.parse(warm_up), Duration.parse(ramp)
+        self.update_every = Duration.parse(update_every)
+        self.prediction_temperature, self.sinkhorn_temperature = prediction_temperature, sinkhorn_temperature
+        self.max_iterations, self.tolerance = max_iterations, tolerance
+        self.num_samples, self.steps_per_epoch = num_samples, steps_per_epoch
+        self.steps_taken = 0  # counted only in a foreign loop
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, embeddings: Embeddings, index: Int64[Tensor, " batch"] | None = None, progress: Progress | None = None
+    ) -> Harmony:
+        """The weighted loss of a batch.
+
+        embeddings: projector outputs of each full view, with gradient, V >= 2 of them.
+        index: each image's number in the data set (exact population statistics only).
+        progress: where the run is; None lets the harmonizer count.
+        """
+        if len(embeddings) < 2:
+            raise InputError(
+                f"{len(embeddings)} view was given; harmonization compares at least 2 views of each image."
+            )
+        counting = progress is None
+        progress = progress or self._own_progress(len(embeddings[0]))
+        harmony = self._harmony(embeddings, ramp_weight(progress, self.warm_up, self.ramp) * self.weight)
+        if counting and self.training:
+            self.after_step(embeddings, index, progress)
+            self.steps_taken += 1
+        return harmony
+
+    def after_step(self, embeddings: Embeddings, index: Int64[Tensor, " batch"] | None, progress: Progress) -> None:
+        """Take a batch whose step was taken into the population statistics; only view 1 feeds them."""
+        if self.population is None:
+            return
+        warm_up = self.warm_up.steps(progress)
+        scores = anchor_scores((embeddings[0].detach(),), self.anchors)[0]
+        index = None if index is None else collective.gather(index.to(scores.device))
+        self.population.update(index, collective.gather(scores), warming_up=progress.step < warm_up)
+        if self.recomputes_prior(progress):
+            self.prior = self.population.estimate().to(self.prior)
+
+    def recomputes_prior(self, progress: Progress) -> bool:
+        """Whether pi is recomputed after this step: the warm-up's last, then at every `update_every`."""
+        if self.population is None:
+            return False
+        since = progress.step - self.warm_up.steps(progress)
+        if since < 0:
+            return since == -1
+        if self.update_every.unit == "steps":
+            return (since + 1) % max(1, round(self.update_every.amount)) == 0
+        epochs_since = since // progress.steps_per_epoch
+        return epochs_since % max(1, self.update_every.epochs(progress)) == 0
+
+    def _harmony(self, embeddings: Embeddings, weight: float) -> Harmony:
+        zero = embeddings[0].new_zeros((), dtype=torch.float32)
+        if weight == 0:
+            return Harmony(zero, {"gh": zero, "gh_weight": zero})
+        scores = anchor_scores(embeddings, self.anchors)
+        plan = _surrogate_labels(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
+        loss = _cross_view_entropy(scores, plan.assignment, self.prediction_temperature)
+        logs = {
+            "gh": loss.detach(),
+            "gh_weight": zero + weight,
+            "sinkhorn_iterations": zero + plan.iterations,
+            "sinkhorn_error": plan.marginal_error.float(),
+        }
+        return Harmony(loss * weight, logs)
+
+    def _own_progress(self, batch_size: int) -> Progress:
+        """In a foreign loop: the steps counted here, and what an epoch is if anything is measured in epochs."""
+        if self.steps_per_epoch is None and self.num_samples is not None:
+            self.steps_per_epoch = math.ceil(self.num_samples / (batch_size * collective.world_size()))
+        if self.steps_per_epoch is None:
+            for name in ("warm_up", "ramp", "update_every"):
+                if getattr(self, name).unit == "epochs":
+                    raise InputError(
+                        f"{name} is {getattr(self, name)}, but nobody said what an epoch is; "
+                        "give it in steps, or pass steps_per_epoch."
+                    )
+        return Progress(self.steps_taken, self.steps_per_epoch or 1)
+
+    # --- state: the memory is saved with the module, but is no buffer -------------------------------------------------
+
+    def get_extra_state(self) -> dict[str, object]:
+        population = None if self.population is None else self.population.state_dict()
+        return {"population": population, "steps_taken": self.steps_taken, "steps_per_epoch": self.steps_per_epoch}
+
+    def set_extra_state(self, state: dict[str, object]) -> None:
+        self.steps_taken = state["steps_taken"]  # type: ignore[assignment]
+        self.steps_per_epoch = state["steps_per_epoch"]  # type: ignore[assignment]
+        if self.population is not None:
+            self.population.load_state_dict(state["population"])  # type: ignore[arg-type]
+
+
+class NoHarmonizer(nn.Module):
+    """The absence of a harmonizer: no loss, no state."""
+
+    def forward(self, embeddings: Embeddings, index: Tensor | None = None, progress: Progress | None = None) -> Harmony:
+        return Harmony(embeddings[0].new_zeros((), dtype=torch.float32), {})
+
+    def after_step(self, embeddings: Embeddings, index: Tensor | None, progress: Progress) -> None:
+        pass
+
+    def recomputes_prior(self, progress: Progress) -> bool:
+        return False
+
+
+# --- the constructor's checks -----------------------------------------------------------------------------------------
+
+
+def _checked_anchors(anchors: object, dim: int, seed: int) -> Tensor:
+    if isinstance(anchors, Tensor):
+        if anchors.ndim != 2 or anchors.shape[1] != dim or len(anchors) < 2:
+            raise InputError(
+                f"Anchors of shape {tuple(anchors.shape)} were given; give [K >= 2, D = {dim}] unit vectors."
+            )
+        return normalize(anchors.detach().float(), dim=1)
+    if isinstance(anchors, bool) or not isinstance(anchors, int):
+        raise InputError(f"anchors = {anchors!r} was given; give a number, 'auto' or a tensor [K, D].")
+    return geometric_uniform(anchors, dim, seed)
+
+
+def _initial_prior(prior: object, num_anchors: int) -> Tensor:
+    if isinstance(prior, Tensor):
+        if prior.shape != (num_anchors,) or (prior < 0).any() or not 0 < prior.sum() < torch.inf:
+            raise InputError(f"A prior of shape {tuple(prior.shape)} was given; give {num_anchors} shares >= 0.")
+        return prior.float() / prior.sum()
+    if prior not in ("population", "uniform"):
+        raise InputError(f"prior = {prior!r} was given; give 'population', 'uniform' or a tensor [K].")
+    return torch.full((num_anchors,), 1 / num_anchors)
+
+
+def _population(
+    prior: object,
+    kind: str,
+    num_samples: int | None,
+    num_anchors: int,
+    momentum: tuple[float, float] | float | None,
+    floor: float,
+    memory_dtype: torch.dtype,
+) -> Population | None:
+    if not (isinstance(prior, str) and prior == "population"):
+        return None
+    if kind == "streaming":
+        if isinstance(momentum, tuple):
+            raise InputError(f"momentum = {momentum} was given; the streaming population takes one number (per step).")
+        return StreamingPopulation(num_anchors, 0.99 if momentum is None else momentum, floor)
+    if kind != "exact":
+        raise InputError(f"population = {kind!r} was given; give 'exact' or 'streaming'.")
+    if num_samples is None:
+        raise InputError("Exact population statistics need num_samples; give it, or population='streaming'.")
+    if isinstance(momentum, float):
+        momentum = (momentum, momentum)
+    return ExactPopulation(num_samples, num_anchors, momentum or (0.9, 0.999), floor, memory_dtype)

@@ -1,0 +1,24 @@
+"""Self-supervised methods, one file each. A new one is a file and a line here.
+
+Only names live here, so that listing them loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class MethodInfo(NamedTuple):
+    """What one line of `evensphere methods` says. home: where it is defined. cost: of a step, relative to SimCLR."""
+
+    home: str
+    paper: str
+    needs: str
+    cost: float
+
+
+METHOD_INFO = {
+    "simclr": MethodInfo("evensphere.methods.simclr:SimCLR", "Chen et al., ICML 2020", "two views", 1.0),
+}
+
+METHODS = {name: info.home for name, info in METHOD_INFO.items()}

@@ -1,0 +1,35 @@
+"""The only thing a metric sees: frozen features with the labels looked up for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class FeatureBank(NamedTuple):
+    """Features of one split.
+
+    features: float32 [A, N, D], finite, not normalised: A >= 1 passes over the same N >= 1 images. A = 1 is the plain
+        image; more are passes with a random crop and flip, for the paper's probe. Every other metric reads pass 0.
+    labels: int64 [N], each in [0, number of classes).
+    """
+
+    features: Float[Tensor, "a n d"]
+    labels: Int64[Tensor, " n"]
+
+
+class Banks(NamedTuple):
+    """What a metric is a function of: the labelled splits, and how often each class was seen in pretraining.
+
+    train: what probes are fitted on. validation: chooses settings, None where there is none. test: scored once.
+    train_counts: images per class in *pretraining*, the counts behind many, medium and few.
+    group_rule: "thirds" or "shots" (see metrics.groups).
+    """
+
+    train: FeatureBank
+    validation: FeatureBank | None
+    test: FeatureBank
+    train_counts: list[int]
+    group_rule: str

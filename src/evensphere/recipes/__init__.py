@@ -1,0 +1,26 @@
+"""Recipes by name: (where, one line about it). Only names live here, so that listing them loads no torch."""
+
+RECIPES: dict[str, tuple[str, str]] = {
+    "digits-lt": (
+        "evensphere.recipes.digits:digits_lt",
+        "long-tailed 8x8 digits that come with scikit-learn; seconds on a CPU",
+    ),
+    "cifar100-lt": (
+        "evensphere.recipes.cifar:cifar100_lt",
+        "the paper's CIFAR-100-LT: ResNet-18, 1000 epochs, GH from epoch 500; for a GPU",
+    ),
+    "cifar100-lt-small": (
+        "evensphere.recipes.cifar:cifar100_lt_small",
+        "CIFAR-100-LT with a small ResNet; under half an hour on two CPU cores",
+    ),
+    "folder": (
+        "evensphere.recipes.folder:folder",
+        "your own images (--data PATH); sizes follow from the data",
+    ),
+}
+
+ARMS: dict[str, str] = {
+    "gh": "the method, then GH on top of it, with the two-stage learning rate",
+    "base": "the method alone, with one cosine",
+    "two-stage": "the method alone, with GH's two-stage learning rate: the control for it",
+}

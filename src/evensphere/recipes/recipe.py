@@ -1,0 +1,199 @@
+"""Recipes: everything that decides a run, as one value that can be changed, written down and read back.
+
+A recipe is made by a function (`digits_lt(arm="gh")`), changed by settings ("method.temperature=0.2"), has its open
+choices ("auto") filled in from the data, and is written to RUN/recipe.json, from which the run can be rebuilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import torch
+
+from evensphere.data import SOURCES
+from evensphere.data.source import Source
+from evensphere.errors import InputError, unknown_name
+from evensphere.ops.draw import permutation
+from evensphere.recipes import ARMS, RECIPES
+from evensphere.recipes.part import KINDS, Part, check, parse_value
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All choices of a run. "auto" is filled in from the data by `with_sizes` and `with_precision`.
+
+    arm: which of the three arms of a fair comparison this is (see ARMS).
+    epochs, batch_size (over all processes): at least 1 and 2.
+    precision: Lightning Fabric's names ('32-true', 'bf16-mixed', '64-true'). workers: processes that decode files.
+    evaluate_every, checkpoint_every: durations. metrics: by name, with options.
+    resolved: sizes that followed from the data when the run began; not a choice.
+    """
+
+    name: str
+    arm: str
+    summary: str
+    data: Part
+    views: Part
+    backbone: Part
+    method: Part
+    harmonizer: Part
+    optimizer: Part
+    schedule: Part
+    epochs: int
+    batch_size: int | Literal["auto"]
+    seed: int = 0
+    precision: str = "auto"
+    workers: int | None = None
+    evaluate_every: str = "10 epochs"
+    checkpoint_every: str = "5 epochs"
+    metrics: dict[str, dict[str, Any]] = field(default_factory=lambda: {"knn": {}, "probe": {}})
+    resolved: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")
+        for kind in KINDS:
+            check(kind, _without_auto(getattr(self, kind)))
+
+    def set(self, settings: Sequence[str]) -> Recipe:
+        """A copy with settings of the form 'epochs=3', 'method=simclr' or 'method.temperature=0.2' applied in order."""
+        recipe = self
+        for setting in settings:
+            path, equals, text = setting.partition("=")
+            if not equals:
+                raise InputError(f"--set {setting} was given; write --set NAME=VALUE, such as --set epochs=3.")
+            recipe = _set_one(recipe, path.strip(), parse_value(text.strip()))
+        return recipe
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Recipe:
+        """The recipe in a RUN/recipe.json."""
+        known = {f.name for f in fields(cls)}
+        try:
+            given = {name: value for name, value in content.items() if name in known}
+            for kind in KINDS:
+                given[kind] = Part(content[kind]["name"], **content[kind]["options"])
+            return cls(**given)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
+
+
+def get_recipe(name: str, arm: str = "gh", **options: Any) -> Recipe:
+    """A recipe by name. Raises InputError for an unknown name or arm."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    if arm not in ARMS:
+        raise unknown_name("arm", arm, ARMS)
+    module, _, function = RECIPES[name][0].partition(":")
+    recipe: Recipe = getattr(import_module(module), function)(arm, **options)
+    return recipe
+
+
+def with_data(recipe: Recipe, data: str | None) -> Recipe:
+    """The recipe on other data: a path for its data set, or the name of another one."""
+    if data is None:
+        return recipe
+    if data in SOURCES and not Path(data).exists():
+        return replace(recipe, data=Part(data))
+    return replace(recipe, data=recipe.data.replace(path=data))
+
+
+def arm_parts(
+    arm: str, harmonizer: Part, learning_rate: float | str, warm_up: float, middle: float | str
+) -> tuple[Part, Part]:
+    """(harmonizer, schedule) of an arm. GH comes with a learning rate of its own, so the comparison has three arms."""
+    plain = Part("plain", learning_rate=learning_rate, warm_up=warm_up)
+    change = harmonizer.options["warm_up"]
+    two_stage = Part("two-stage", learning_rate=learning_rate, middle=middle, warm_up=warm_up, stage_change=change)
+    none = Part("none")
+    return {"gh": (harmonizer, two_stage), "base": (none, plain), "two-stage": (none, two_stage)}[arm]
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+_FIXED = frozenset({"name", "arm", "summary", "resolved", "metrics"})
+
+
+def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
+    head, dot, option = path.partition(".")
+    settable = [f.name for f in fields(Recipe) if f.name not in _FIXED]
+    if head not in settable:
+        raise unknown_name("setting", head, settable)
+    changed: dict[str, Any]
+    if head in KINDS:
+        changed = {head: getattr(recipe, head).replace(**{option: value}) if dot else Part(str(value))}
+    elif dot:
+        raise InputError(f"--set {path} was given, but {head} has no options; write --set {head}=VALUE.")
+    else:
+        changed = {head: str(value) if get_type_hints(Recipe)[head] is str else value}
+    return replace(recipe, **changed)
+
+
+def _without_auto(part: Part) -> Part:
+    """ "auto" fits every option until the data is known."""
+    return Part(part.name, **{name: value for name, value in part.options.items() if value != "auto"})
+
+
+# --- what "auto" becomes ----------------------------------------------------------------------------------------------
+
+_PEAK_FOR_512 = 0.5  # the paper's learning rate, for its batch of 512
+
+
+def with_sizes(recipe: Recipe, source: Source) -> Recipe:
+    """Fill in what follows from the data: view size, batch size, learning rate, stem.
+
+    View size: the images' own if they all have one, else the median short side in steps of 32, at most 224.
+    Batch: 1/16 of the images, a power of two between 16 and 512 (256 for views above 64 pixels). Learning rate: the
+    paper's 0.5 for 512, in proportion; the two-stage rate's middle is 0.6 of it, as in the paper. Stem: 'cifar' up to
+    64 pixels.
+    """
+    size = recipe.views.options.get("size")
+    if size == "auto":
+        size = _view_size(source)
+        recipe = replace(recipe, views=recipe.views.replace(size=size))
+    if recipe.batch_size == "auto":
+        largest = 512 if size is None or size <= 64 else 256
+        sixteenth = 2 ** (max(len(source) // 16, 1).bit_length() - 1)
+        recipe = replace(recipe, batch_size=max(16, min(largest, sixteenth)))
+    assert recipe.batch_size != "auto"
+    if recipe.schedule.options.get("learning_rate") == "auto":
+        rate = round(_PEAK_FOR_512 * recipe.batch_size / 512, 6)
+        middle = {"middle": round(0.6 * rate, 6)} if recipe.schedule.options.get("middle") == "auto" else {}
+        recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
+    if recipe.backbone.options.get("stem") == "auto":
+        stem = "cifar" if size is not None and size <= 64 else "imagenet"
+        recipe = replace(recipe, backbone=recipe.backbone.replace(stem=stem))
+    return recipe
+
+
+def with_precision(recipe: Recipe) -> Recipe:
+    """bf16 where the hardware multiplies it natively (2.4 times faster than float32 on such CPUs), else float32.
+
+    A rule and not a measurement: the same machine must always choose the same, or the same seed would not give the
+    same bits.
+    """
+    if recipe.precision != "auto":
+        return recipe
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return replace(recipe, precision="bf16-mixed" if native else "32-true")
+
+
+def _view_size(source: Source) -> int:
+    if source.image_size is not None:
+        return min(source.image_size)
+    sample = permutation(0, "view size", 0, len(source))[:64].tolist()
+    short_sides = sorted(min(source.read(i).shape[1:]) for i in sample)
+    median = short_sides[len(short_sides) // 2]
+    return max(32, min(224, median // 32 * 32))

@@ -1,0 +1,250 @@
+"""From a recipe to a run folder, and from a run folder to its numbers: where names become objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import nn
+
+from evensphere.data.augment import Views
+from evensphere.data.folder import labelled, readable, scan
+from evensphere.data.loader import Loader
+from evensphere.data.source import ArraySource, Source, Splits, take
+from evensphere.engine.checkpoint import load_encoder, save_encoder
+from evensphere.engine.evaluate import build_banks, evaluate_encoder, untrained_knn, validation_monitor
+from evensphere.engine.train import Training, fit
+from evensphere.errors import InputError
+from evensphere.gh.harmonizer import Harmonizer
+from evensphere.methods.base import Method
+from evensphere.metrics.groups import class_groups
+from evensphere.ops.draw import seed_for
+from evensphere.ops.schedule import Duration
+from evensphere.recipes.part import build
+from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
+from evensphere.rundir import RunDir
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train(
+    recipe: Recipe | str,
+    out: Path | str,
+    resume: bool = False,
+    devices: int = 1,
+    console: Console | None = None,
+) -> Path:
+    """Train a recipe into the run folder `out`; returns it.
+
+    recipe: a Recipe or the name of one. resume: go on with the run in `out`, with the recipe written there, if it was
+        begun; a finished run is left as it is. devices: processes (1 for now). console: where progress is shown; None
+        shows nothing.
+    Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
+    """
+    console = console or Console(quiet=True)
+    run = RunDir(out)
+    begun = run.recipe_file.exists()
+    if begun and not resume:
+        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out.")
+    if begun:
+        recipe = Recipe.from_json(run.read_recipe())
+    elif isinstance(recipe, str):
+        recipe = get_recipe(recipe)
+    splits: Splits = build("data", recipe.data)
+    fabric = Fabric(accelerator="auto", devices=devices, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
+    fabric.launch()
+    if begun:
+        with run.lock():
+            source = _images_of(run, splits.pretrain)
+            training = _build_training(recipe, splits._replace(pretrain=source))
+            return _finish(training, recipe, run, fabric, console)
+    skipped, source = _scan(splits.pretrain, recipe.workers, console)
+    recipe = with_precision(with_sizes(recipe, source))
+    training = _build_training(recipe, splits._replace(pretrain=source))
+    recipe = replace(recipe, resolved=_resolved(recipe, training, source))
+    run.create()
+    with run.lock():
+        run.write_skipped(skipped)
+        run.write_json(run.environment_file, _environment(fabric))
+        _write_images(run, source)
+        run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
+        return _finish(training, recipe, run, fabric, console)
+
+
+def _build_training(recipe: Recipe, splits: Splits) -> Training:
+    views: Views = build("views", recipe.views, seed=recipe.seed)
+    assert recipe.batch_size != "auto"
+    loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
+    method = _build_method(recipe, splits.pretrain.channels)
+    harmonizer = build(
+        "harmonizer",
+        recipe.harmonizer,
+        dim=method.embedding_dim,
+        num_samples=len(splits.pretrain),
+        batch_size=loader.batch_size,
+        steps_per_epoch=loader.steps_per_epoch,
+    )
+    return Training(
+        loader=loader,
+        views=views,
+        method=method,
+        harmonizer=harmonizer,
+        optimizer=build("optimizer", recipe.optimizer, parameters=method.parameters()),
+        learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        evaluate_every=Duration.parse(recipe.evaluate_every),
+        checkpoint_every=Duration.parse(recipe.checkpoint_every),
+        monitor=validation_monitor(splits, views, recipe.seed),
+    )
+
+
+def _build_method(recipe: Recipe, in_channels: int) -> Method:
+    """Encoder and method with the initial weights of the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(recipe.seed, "init"))
+        encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels)
+        method: Method = build("method", recipe.method, encoder=encoder)
+    return method
+
+
+def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console) -> Path:
+    """Train to the end and write the encoder."""
+    if run.encoder_file.exists():
+        console.print(f"{run.path} is finished; nothing to do.")
+        return run.path
+    fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
+    if training.loader.skipped:
+        _add_skipped(run, training.loader.skipped, console)
+    metadata = {"backbone": json.dumps(asdict(recipe.backbone)), "views": json.dumps(asdict(recipe.views))}
+    save_encoder(run, training.method.encoder, metadata)
+    return run.path
+
+
+def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
+    """Sizes that followed from the data."""
+    harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
+    start = training.progress(0)
+    return {
+        "num_images": len(source),
+        "channels": source.channels,
+        "steps_per_epoch": training.loader.steps_per_epoch,
+        "total_steps": training.total_steps,
+        "embedding_dim": training.method.embedding_dim,
+        "parameters": sum(parameter.numel() for parameter in training.method.encoder.parameters()),
+        "anchors": len(harmonizer.anchors) if harmonizer else None,
+        "warm_up_steps": harmonizer.warm_up.steps(start) if harmonizer else None,
+        "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
+    }
+
+
+# --- the images of a run ----------------------------------------------------------------------------------------------
+
+
+def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[tuple[str, str]], Source]:
+    """Decode every image once. Returns what cannot be read, with the reasons, and the source without it."""
+    if isinstance(source, ArraySource):
+        return [], source
+    with console.status(f"Reading {len(source):,} images once") as status:
+        unreadable = scan(
+            source,
+            workers or os.cpu_count() or 1,
+            lambda done, total: status.update(f"Reading all images once: {done:,} of {total:,}"),
+        )
+    if unreadable:
+        console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
+    return [(source.location(i), reason) for i, reason in unreadable], readable(source, unreadable)
+
+
+def _write_images(run: RunDir, source: Source) -> None:
+    """images.json: which file is image i. Memories have a row for each, so a resumed run must number them alike."""
+    if not isinstance(source, ArraySource):
+        run.write_json(run.images_file, {"images": [source.location(i) for i in range(len(source))]})
+
+
+def _images_of(run: RunDir, source: Source) -> Source:
+    """The images the run began with, in its order; files that came later are left out."""
+    if isinstance(source, ArraySource):
+        return source
+    place = {source.location(i): i for i in range(len(source))}
+    wanted = json.loads(run.images_file.read_text())["images"]
+    gone = [location for location in wanted if location not in place]
+    if gone:
+        raise InputError(
+            f"{len(gone)} image(s) of {run.path} are gone, the first being {gone[0]}; put them back to resume."
+        )
+    return take(source, torch.tensor([place[location] for location in wanted]))
+
+
+def _add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
+    known = run.read_skipped()
+    run.write_skipped([*known, *(item for item in failed.items() if item not in known)])
+    console.print(f"{len(failed)} images became unreadable while training; they are listed in {run.skipped_file}.")
+
+
+def _environment(fabric: Fabric) -> dict[str, Any]:
+    """What the run ran on."""
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    packages = ("evensphere", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit-learn")
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {os.cpu_count()} cores ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "processes": fabric.world_size,
+        "revision": revision.stdout.strip() or None,
+        "command": " ".join(sys.argv),
+    }
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    run: Path | str,
+    data: Path | str | None = None,
+    metrics: Sequence[str] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Metrics of a run's finished encoder, written to RUN/eval.json and returned.
+
+    data: a labelled folder; None takes the labelled splits of the run's own data set.
+    metrics: names (see METRICS); None takes the recipe's.
+    The test images are scored once; settings are chosen on validation images.
+    """
+    console = console or Console(quiet=True)
+    folder = RunDir.existing(run)
+    recipe = Recipe.from_json(folder.read_recipe())
+    views: Views = build("views", recipe.views, seed=recipe.seed)
+    splits: Splits = build("data", recipe.data) if data is None else labelled(data)
+    encoder = _build_method(recipe, splits.pretrain.channels).encoder
+    chosen = recipe.metrics if metrics is None else {name: recipe.metrics.get(name, {}) for name in metrics}
+    with console.status("Evaluating the untrained encoder"):
+        floor = untrained_knn(encoder, splits, views)
+    load_encoder(folder, encoder)
+    with console.status("Evaluating the trained encoder"):
+        banks = build_banks(encoder, splits, views)
+        results = evaluate_encoder(banks, chosen)
+    results["knn_untrained"] = floor
+    results["classes"] = list(splits.pretrain.class_names or ())
+    results["train_counts"] = banks.train_counts
+    results["groups"] = class_groups(banks.train_counts, banks.group_rule)
+    results["group_rule"] = banks.group_rule
+    results["settings"] = {"data": str(data) if data is not None else recipe.data.name, "metrics": chosen}
+    folder.write_json(folder.evaluation_file, results)
+    return results

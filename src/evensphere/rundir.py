@@ -1,0 +1,153 @@
+"""A run on disk: the names of its files, their formats, the one atomic write, the lock.
+
+The run folder is the interface between the commands: `train` writes it; evaluate, report and the rest only read what
+is there and add their own file. Nothing here imports torch, so the command line can look into a run at once.
+
+    RUN/recipe.json           the fully resolved recipe          RUN/eval.json       metrics of the frozen encoder
+    RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
+    RUN/images.json           which file is image i (no file for data sets held in memory)
+    RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
+    RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from evensphere.errors import InputError
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing: aside, to the disk, then renamed over the old one."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+class RunDir:
+    """A run folder. Opening one for reading changes nothing on disk; `create` and `lock` are for the writer."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.json"
+        self.environment_file = self.path / "environment.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.encoder_file = self.path / "encoder.safetensors"
+        self.evaluation_file = self.path / "eval.json"
+        self.report_file = self.path / "report.html"
+        self.images_file = self.path / "images.json"
+        self.skipped_file = self.path / "skipped.csv"
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunDir:
+        """The run at `path`. Raises InputError if there is none."""
+        run = cls(path)
+        if not run.recipe_file.is_file():
+            raise InputError(
+                f"{path} is not a run folder (it has no recipe.json); give the --out of a `train` command."
+            )
+        return run
+
+    def create(self) -> None:
+        """Make the folder. Raises InputError where that is impossible."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write a run to {self.path}: {error.strerror}; choose another --out.") from error
+        if not os.access(self.path, os.W_OK):
+            raise InputError(f"Cannot write a run to {self.path}: permission denied; choose another --out.")
+
+    def lock(self) -> FileLock:
+        """Take the run for this process; held until released or the process ends. Raises InputError if it is taken."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{self.path} is in use by another process; wait for it to end or choose another --out."
+            ) from None
+        return lock
+
+    # --- recipe, environment, results ---------------------------------------------------------------------------------
+
+    def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
+        atomic_write(file, json.dumps(content, indent=2) + "\n")
+
+    def read_recipe(self) -> dict[str, Any]:
+        try:
+            recipe = json.loads(self.recipe_file.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.recipe_file} cannot be read ({error}); the run is damaged.") from error
+        assert isinstance(recipe, dict)
+        return recipe
+
+    def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
+        """skipped.csv: the images that could not be read, and why."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        writer.writerows(skipped)
+        atomic_write(self.skipped_file, text.getvalue())
+
+    def read_skipped(self) -> list[tuple[str, str]]:
+        if not self.skipped_file.exists():
+            return []
+        with self.skipped_file.open(newline="") as file:
+            return [(row["path"], row["reason"]) for row in csv.DictReader(file)]
+
+    # --- metrics: appended line by line, cut back to the checkpoint on resume -----------------------------------------
+
+    def append_metrics(self, event: Mapping[str, Any]) -> None:
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics_size(self) -> int:
+        """Bytes written so far; a checkpoint stores it so that a resumed run can drop the lines written after it."""
+        return self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+
+    def truncate_metrics(self, size: int) -> None:
+        if self.metrics_file.exists():
+            os.truncate(self.metrics_file, size)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Every complete event. A last line cut short by a kill is left out."""
+        if not self.metrics_file.exists():
+            return []
+        events = []
+        for line in self.metrics_file.read_text().splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                continue
+        return events
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def checkpoint_file(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:09d}.pt"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending. A write that was cut short still has its `.part` name."""
+        found = (re.fullmatch(r"step-(\d+)\.pt", file.name) for file in self.checkpoints.glob("step-*.pt"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def prune_checkpoints(self, keep: int, milestones: Iterable[int] = ()) -> None:
+        """Delete all but the last `keep` checkpoints and those at the `milestones`."""
+        for step in self.checkpoint_steps()[:-keep]:
+            if step not in set(milestones):
+                self.checkpoint_file(step).unlink()

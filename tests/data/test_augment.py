@@ -1,0 +1,426 @@
+"""Colour operations and the policy against torchvision, and the promise that a view depends on its address alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from evensphere.data.augment import (
+    VIEWS,
+    Views,
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    gaussian_blur,
+    grayscale,
+    solarize,
+)
+from evensphere.data.crop import crop_boxes
+from evensphere.data.source import Batch
+from evensphere.errors import InputError
+from evensphere.ops.draw import uniform
+
+KINDS = ["noise", "levels", "black", "white", "grey", "grey noise", "red", "saturated", "one row", "one column"]
+
+
+def images(kind: str, count: int = 24, channels: int = 3) -> Tensor:
+    """Float images in 0..1: random and degenerate ones."""
+    noise = torch.rand(count, channels, 11, 14, generator=torch.Generator().manual_seed(0))
+    only_red = torch.tensor([1.0, 0.0, 0.0])[:channels, None, None]
+    return {
+        "noise": noise,
+        "levels": (noise * 4).round() / 4,  # few levels: ties between channels, exact 0 and 1
+        "black": torch.zeros_like(noise),
+        "white": torch.ones_like(noise),
+        "grey": torch.full_like(noise, 0.5),
+        "grey noise": noise[:, :1].expand_as(noise),
+        "red": noise[:, :1] * only_red,
+        "saturated": noise.round(),
+        "one row": noise[:, :, :1],
+        "one column": noise[:, :, :, :1],
+    }[kind]
+
+
+def assert_each_equals(
+    ours: Callable[..., Tensor], theirs: Callable[..., Tensor], pixels: Tensor, parameter: Tensor, atol: float = 1e-5
+) -> None:
+    before = pixels.clone()
+    result = ours(pixels, parameter)
+    assert torch.equal(pixels, before), "the operation changed its input"
+    expected = torch.stack([theirs(x, float(p)) for x, p in zip(pixels, parameter, strict=True)])
+    torch.testing.assert_close(result, expected, rtol=0, atol=atol)
+
+
+# --- colour operations
+
+FACTORS = torch.cat([torch.tensor([0.0, 1.0, 2.0]), torch.linspace(0.1, 3, 21)])
+SHIFTS = torch.cat([torch.tensor([-0.5, 0.0, 0.5]), torch.linspace(-0.49, 0.49, 21)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (adjust_brightness, tv.adjust_brightness),
+        (adjust_contrast, tv.adjust_contrast),
+        (adjust_saturation, tv.adjust_saturation),
+    ],
+)
+def test_factors_equal_torchvision(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], kind: str) -> None:
+    assert_each_equals(ours, theirs, images(kind), FACTORS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hue_equals_torchvision(kind: str) -> None:
+    assert_each_equals(adjust_hue, tv.adjust_hue, images(kind), SHIFTS)
+
+
+@pytest.mark.parametrize("amount", [1e-6, 3e-4])
+def test_hue_equals_torchvision_on_nearly_grey_images(amount: float) -> None:
+    nearly_grey = (1 - amount) * images("grey noise") + amount * images("noise")
+    assert_each_equals(adjust_hue, tv.adjust_hue, nearly_grey, SHIFTS)
+
+
+def test_hue_turns_red_to_green_to_blue() -> None:
+    red = torch.tensor([1.0, 0.25, 0.25])[None, :, None, None]
+    green = adjust_hue(red, torch.tensor([1 / 3]))
+    torch.testing.assert_close(green.flatten(), torch.tensor([0.25, 1.0, 0.25]))
+    torch.testing.assert_close(adjust_hue(green, torch.tensor([1 / 3])).flatten(), torch.tensor([0.25, 0.25, 1.0]))
+
+
+@pytest.mark.parametrize("kind", ["noise", "levels", "black", "white", "one row"])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(adjust_brightness, tv.adjust_brightness), (adjust_contrast, tv.adjust_contrast)]
+)
+def test_brightness_and_contrast_of_one_channel(
+    ours: Callable[..., Tensor], theirs: Callable[..., Tensor], kind: str
+) -> None:
+    assert_each_equals(ours, theirs, images(kind, channels=1), FACTORS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grayscale_equals_torchvision(kind: str) -> None:
+    torch.testing.assert_close(grayscale(images(kind)), tv.rgb_to_grayscale(images(kind), 3), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5, 21])
+@pytest.mark.parametrize("kind", ["noise", "black", "white"])
+def test_blur_equals_torchvision(kind: str, kernel_size: int, channels: int) -> None:
+    def theirs(image: Tensor, sigma: float) -> Tensor:
+        blurred: Tensor = tv.gaussian_blur(image, kernel_size, sigma)
+        return blurred
+
+    sigma = torch.linspace(0.05, 4, 24)
+    assert_each_equals(lambda x, s: gaussian_blur(x, kernel_size, s), theirs, images(kind, channels=channels), sigma)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_solarize_equals_torchvision(kind: str) -> None:
+    threshold = torch.linspace(0, 1, 24)
+    assert_each_equals(solarize, tv.solarize, images(kind), threshold, atol=0)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue, solarize, lambda x, s: gaussian_blur(x, 3, s)],
+)
+def test_memory_format_makes_no_difference(operation: Callable[..., Tensor]) -> None:
+    parameter = torch.linspace(0.1, 0.5, 24)
+    scattered = images("noise").contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(operation(scattered, parameter), operation(images("noise"), parameter))
+
+
+# --- the policy
+
+
+def pixels_of(count: int = 40, size: int = 16, channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=generator)
+
+
+def index_of(count: int = 40) -> Tensor:
+    return torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:count]
+
+
+def batch_of(count: int = 40, size: int = 16, channels: int = 3) -> Batch:
+    return Batch(pixels_of(count, size, channels), index_of(count))
+
+
+def everything(**changes: Any) -> Views:
+    return Views(**{"size": 16, "blur": 0.5, "solarize": 0.3, **changes})
+
+
+def torchvisions_view(views: Views, image: Tensor, epoch: int, view: int, index: int) -> Tensor:
+    """The policy written once more, one image at a time and operation by operation."""
+
+    def draw(purpose: str, count: int) -> list[float]:
+        return uniform(views.seed, f"{purpose}/{view}", epoch, torch.tensor([index]), count)[0].tolist()
+
+    height, width = image.shape[1:]
+    box = crop_boxes(views.seed, epoch, view, torch.tensor([index]), height, width, views.scale, views.ratio)[0]
+    x = tv.resized_crop(image.double() / 255, *box.tolist(), [views.size] * 2, views.interpolation, antialias=True)
+    x = x.clamp(0, 1)
+    x = tv.horizontal_flip(x) if draw("flip", 1)[0] < views.flip else x
+    chance, *rest = draw("jitter", 9)
+    if chance < views.jitter_probability:
+        b, c, s, h = ((2 * u - 1) * strength for u, strength in zip(rest[:4], views.jitter, strict=True))
+        steps = [
+            lambda y: tv.adjust_brightness(y, 1 + b),
+            lambda y: tv.adjust_contrast(y, 1 + c),
+            lambda y: tv.adjust_saturation(y, 1 + s),
+            lambda y: tv.adjust_hue(y, h),
+        ]
+        for step in sorted(range(4), key=lambda i: rest[4 + i]):
+            x = steps[step](x)
+    x = tv.rgb_to_grayscale(x, 3) if draw("gray", 1)[0] < views.gray else x
+    chance, strength = draw("blur", 2)
+    x = tv.gaussian_blur(x, 3, 0.1 + 1.9 * strength) if chance < views.blur else x
+    x = tv.solarize(x, 0.5) if draw("solarize", 1)[0] < views.solarize else x
+    normalised: Tensor = tv.normalize(x, list(views.mean), list(views.std))
+    return normalised
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_views_equal_the_policy_written_with_torchvision(interpolation: str) -> None:
+    batch = batch_of(200)
+    views = everything(interpolation=interpolation, size=12, seed=4)
+    for view, ours in enumerate(views(batch, 3)):
+        for i, index in enumerate(batch.index.tolist()):
+            expected = torchvisions_view(views, batch.images[i], 3, view, index)
+            error = (ours[i].double() - expected).abs()
+            # a pixel within rounding of the solarize threshold may fall on either side of it
+            assert (error > 1e-4).float().mean() < 0.01
+
+
+def test_views_without_solarize_equal_torchvision_in_every_pixel() -> None:
+    batch = batch_of(200)
+    views = everything(solarize=0.0)
+    for view, ours in enumerate(views(batch, 0)):
+        expected = torch.stack(
+            [torchvisions_view(views, batch.images[i], 0, view, int(batch.index[i])) for i in range(200)]
+        )
+        torch.testing.assert_close(ours.double(), expected, rtol=0, atol=1e-4)
+
+
+def test_views_are_float32_in_channels_last_memory() -> None:
+    views = everything(num_views=3)(batch_of(), 0)
+    assert len(views) == 3
+    for view in views:
+        assert view.shape == (40, 3, 16, 16)
+        assert view.dtype == torch.float32
+        assert view.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_same_call_twice_is_bit_identical_and_changes_no_pixel_of_the_set() -> None:
+    pixels = pixels_of()
+    first, second = (everything()(Batch(pixels, index_of()), 2) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(pixels, pixels_of())
+
+
+def test_permuting_the_batch_permutes_the_views() -> None:
+    batch, views = batch_of(), everything(solarize=0.0)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    permuted = views(Batch(batch.images[order], batch.index[order]), 1)
+    for a, b in zip(permuted, views(batch, 1), strict=True):
+        torch.testing.assert_close(a, b[order], rtol=0, atol=1e-4)
+
+
+def test_an_image_alone_gets_the_view_it_gets_in_a_batch() -> None:
+    batch, views = batch_of(), everything(solarize=0.0)
+    together = views(batch, 1)
+    for i in range(40):
+        alone = views(Batch(batch.images[i : i + 1], batch.index[i : i + 1]), 1)
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-4)
+
+
+def test_views_epochs_and_seeds_differ() -> None:
+    batch = batch_of()
+    first, second = everything()(batch, 0)
+    for other in (second, everything()(batch, 1)[0], everything(seed=1)(batch, 0)[0]):
+        assert ((first - other).abs().amax((1, 2, 3)) > 0.1).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crops_cut_by_workers_give_the_batchs_views(interpolation: str) -> None:
+    smooth, index = tv.gaussian_blur(pixels_of(size=30), 9), index_of()
+    views = Views(12, interpolation=interpolation, jitter=(0.0, 0.0, 0.0, 0.0), mean=(0.0,) * 3, std=(1.0,) * 3)
+    crops = tuple(
+        torch.stack([views.crop_one(image, 4, view, int(i)) for image, i in zip(smooth, index, strict=True)])
+        for view in range(2)
+    )
+    assert crops[0].dtype == torch.uint8
+    for a, b in zip(views(Batch(crops, index), 4), views(Batch(smooth, index), 4), strict=True):
+        assert (a - b).abs().max() <= 1.15 / 255
+
+
+def test_crops_cut_by_workers_meet_the_same_colours() -> None:
+    batch = batch_of(size=30)
+    views = Views(12, flip=0.5)
+    crops = tuple(
+        torch.stack([views.crop_one(batch.images[i], 0, view, int(batch.index[i])) for i in range(40)])
+        for view in range(2)
+    )
+    cut = views(Batch(crops, batch.index), 0)
+    for a, b in zip(cut, views(batch, 0), strict=True):
+        assert (a - b).abs().mean() < 0.03  # in units of the standard deviation; other colours are > 0.3 away
+    assert (cut[0] - cut[1]).abs().mean() > 0.3
+
+
+def test_the_loader_must_give_one_tensor_of_crops_per_view() -> None:
+    with pytest.raises(AssertionError, match="per view"):
+        everything()(Batch((pixels_of(),) * 3, index_of()), 0)
+
+
+def share_changed(views: Views, count: int = 4000) -> float:
+    pixels = torch.randint(0, 256, (count, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    plain = Views(4, **NOTHING).plain(pixels)
+    view = views(Batch(pixels, torch.arange(count)), 0)[0]
+    return float(((view - plain).abs().amax((1, 2, 3)) > 1e-4).float().mean())
+
+
+NOTHING: dict[str, Any] = {
+    "scale": (1.0, 1.0),
+    "ratio": (1.0, 1.0),
+    "flip": 0.0,
+    "jitter_probability": 0.0,
+    "gray": 0.0,
+}
+
+
+def test_a_policy_of_nothing_shows_the_plain_image() -> None:
+    assert share_changed(Views(4, **NOTHING)) == 0
+
+
+# a blur of less than 0.23 pixels, 7 % of them, changes no pixel that can be seen
+@pytest.mark.parametrize(
+    ("name", "seen"), [("flip", 1.0), ("jitter_probability", 1.0), ("gray", 1.0), ("blur", 0.93), ("solarize", 1.0)]
+)
+def test_probabilities_are_met(name: str, seen: float) -> None:
+    assert share_changed(Views(4, **{**NOTHING, name: 0.3})) == pytest.approx(0.3 * seen, abs=0.03)
+    assert share_changed(Views(4, **{**NOTHING, name: 1.0})) == pytest.approx(seen, abs=0.02)
+
+
+def test_jitter_orders_are_all_equally_likely_and_parameters_fill_their_range() -> None:
+    draws = uniform(0, "jitter/0", 0, torch.arange(24_000), 9)
+    orders = draws[:, 5:].argsort(1)
+    counts = (orders * torch.tensor([1, 4, 16, 64])).sum(1).bincount()
+    counts = counts[counts > 0]
+    assert len(counts) == 24
+    assert ((counts - 1000).abs() < 5 * 1000**0.5).all()
+    pixels = torch.full((4000, 3, 4, 4), 100, dtype=torch.uint8)
+    only_brightness = Views(4, **{**NOTHING, "jitter_probability": 1.0, "jitter": (0.4, 0.0, 0.0, 0.0)})
+    factor = (only_brightness(Batch(pixels, torch.arange(4000)), 0)[0] * 0.2023 + 0.4914)[:, 0, 0, 0] * 2.55
+    assert factor.min() == pytest.approx(0.6, abs=0.01)
+    assert factor.max() == pytest.approx(1.4, abs=0.01)
+    assert factor.mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_factors_of_strong_jitter_are_uniform_above_zero() -> None:
+    strong = Views(4, **{**NOTHING, "jitter_probability": 1.0, "jitter": (1.5, 0.0, 0.0, 0.0)})
+    view = strong(Batch(torch.full((4000, 3, 4, 4), 102, dtype=torch.uint8), torch.arange(4000)), 0)[0]
+    factor = (view * 0.2023 + 0.4914)[:, 0, 0, 0] / 0.4
+    counts = factor.clamp(min=0).histc(10, 0, 2.5)  # 400 each; none above 2.5, where 0.4 * factor would be clipped
+    assert ((counts - 400).abs() < 5 * 400**0.5).all()
+
+
+# --- evaluation and named policies
+
+
+def test_plain_normalises_like_torchvision() -> None:
+    pixels = batch_of().images
+    steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(Views(16).mean, Views(16).std)])
+    plain = Views(16).plain(pixels)
+    torch.testing.assert_close(plain, steps(pixels), rtol=0, atol=1e-5)
+    assert plain.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_plain_takes_images_of_different_sizes() -> None:
+    images = [torch.randint(0, 256, (3, h, w), dtype=torch.uint8) for h, w in [(16, 16), (40, 20), (7, 90)]]
+    together = Views(16).plain(images)
+    assert together.shape == (3, 3, 16, 16)
+    for image, row in zip(images, together, strict=True):
+        torch.testing.assert_close(Views(16).plain(image[None])[0], row)
+
+
+@pytest.mark.parametrize(("name", "size", "channels"), [("cifar", 32, 3), ("digits", 8, 1), ("photos", 48, 3)])
+def test_named_policies_make_views(name: str, size: int, channels: int) -> None:
+    views = Views(size, **VIEWS[name])
+    batch = batch_of(30, size, channels)
+    for view in views(batch, 0):
+        assert view.shape == (30, channels, size, size)
+        assert view.isfinite().all()
+
+
+def test_the_default_policy_is_the_papers() -> None:
+    views = Views(32, **VIEWS["cifar"])
+    assert (views.scale, views.ratio, views.interpolation) == ((0.1, 1.0), (3 / 4, 4 / 3), "bilinear")
+    assert (views.flip, views.jitter, views.jitter_probability) == (0.5, (0.4, 0.4, 0.4, 0.1), 0.8)
+    assert (views.gray, views.blur, views.solarize, views.num_views) == (0.2, 0.0, 0.0, 2)
+    assert (views.mean, views.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def test_one_channel_takes_brightness_and_contrast() -> None:
+    views = Views(8, **{**VIEWS["digits"], "jitter": (0.4, 0.4, 0.0, 0.0), "scale": (1.0, 1.0), "ratio": (1.0, 1.0)})
+    batch = batch_of(50, 8, 1)
+    changed = (views(batch, 0)[0] - views.plain(batch.images)).abs().amax((1, 2, 3)) > 1e-3
+    assert 0.5 < changed.float().mean() < 1
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
+    views = Views(8, jitter=(0.4, 0.0, 0.0, 0.0), gray=0.0, blur=0.5, mean=(0.5,) * channels, std=(0.25,) * channels)
+    assert views(batch_of(10, 8, channels), 0)[1].shape == (10, channels, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"size": 1}, "size is 1"),
+        ({"num_views": 0}, "number of views is 0"),
+        ({"scale": (0.0, 1.0)}, "scale"),
+        ({"scale": (0.5, 1.1)}, "scale"),
+        ({"scale": (0.9, 0.5)}, "scale"),
+        ({"scale": (0.5,)}, "scale"),
+        ({"ratio": (0.0, 1.0)}, "ratio"),
+        ({"ratio": (2.0, 1.0)}, "ratio"),
+        ({"interpolation": "nearest"}, "'nearest'"),
+        ({"flip": 1.5}, "flip is 1.5"),
+        ({"jitter_probability": -0.1}, "jitter_probability is -0.1"),
+        ({"gray": float("nan")}, "gray is nan"),
+        ({"blur": 2.0}, "blur is 2.0"),
+        ({"solarize": -1.0}, "solarize is -1.0"),
+        ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "hue's at most 0.5"),
+        ({"jitter": (-0.4, 0.4, 0.4, 0.1)}, "at least 0"),
+        ({"jitter": (0.4, 0.4, 0.4)}, "four strengths"),
+        ({"std": (0.2, 0.2, 0.0)}, "std above 0"),
+        ({"std": (0.2, 0.2)}, "one number per channel"),
+        ({"mean": (0.5,), "std": (0.2,)}, "need 3 channels but the views have 1"),
+        ({"mean": (0.5,), "std": (0.2,), "jitter": (0.4, 0.4, 0.0, 0.0)}, "need 3 channels"),
+        ({"mean": (0.5,), "std": (0.2,), "jitter": (0.4, 0.4, 0.0, 0.1), "gray": 0.0}, "need 3 channels"),
+        ({"mean": (0.5,) * 4, "std": (0.2,) * 4, "jitter": (0.4, 0.4, 0.0, 0.0), "gray": 0.0}, "needs 1 or 3"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_sentence(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Views(**{"size": 16, **keywords})
+
+
+def test_images_with_another_number_of_channels_are_refused() -> None:
+    grey, index = pixels_of(4, 16, 1), index_of(4)
+    message = "1 in an image but 3 in the views' mean"
+    with pytest.raises(InputError, match=message):
+        Views(16)(Batch(grey, index), 0)
+    with pytest.raises(InputError, match=message):
+        Views(16)(Batch((grey, grey), index), 0)
+    with pytest.raises(InputError, match=message):
+        Views(16).plain([grey[0]])

@@ -1,0 +1,153 @@
+"""What every data source must satisfy; a new line in SOURCES is covered by adding how its files are made."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evensphere.data import SOURCE_INFO, SOURCES
+from evensphere.data.source import ArraySource, Source, Splits, Subset, take
+
+
+def write_cifar(folder: Path, files: dict[str, int], num_classes: int, label_bytes: int) -> None:
+    folder.mkdir()
+    for name, per_class in files.items():
+        rows = np.random.RandomState(0).randint(0, 256, (num_classes * per_class, label_bytes + 3072)).astype(np.uint8)
+        rows[:, label_bytes - 1] = np.arange(len(rows)) % num_classes
+        rows.tofile(folder / name)
+
+
+def digits_options(_: Path) -> dict[str, Any]:
+    return {}
+
+
+def cifar10_options(root: Path) -> dict[str, Any]:
+    files = {f"data_batch_{i}.bin": 2 for i in range(1, 6)} | {"test_batch.bin": 1}
+    write_cifar(root / "cifar-10-batches-bin", files, 10, 1)
+    return {"path": root, "validation_per_class": 2}
+
+
+def cifar100_options(root: Path) -> dict[str, Any]:
+    write_cifar(root / "cifar-100-binary", {"train.bin": 4, "test.bin": 1}, 100, 2)
+    return {"path": root, "validation_per_class": 1}
+
+
+def folder_options(root: Path) -> dict[str, Any]:
+    for c in range(3):
+        (root / f"class{c}").mkdir()
+        for i in range(6):
+            Image.new("RGB", (8 + i, 9), (i, c, 0)).save(root / f"class{c}" / f"{i}.png")
+    return {"path": root}
+
+
+MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "digits": digits_options,
+    "cifar10": cifar10_options,
+    "cifar100": cifar100_options,
+    "folder": folder_options,
+}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def splits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    module, function = SOURCES[request.param].split(":")
+    options = MAKE[request.param](tmp_path_factory.mktemp(request.param))
+    loaded = getattr(import_module(module), function)(seed=0, **options)
+    assert isinstance(loaded, Splits)
+    return loaded
+
+
+def parts(splits: Splits) -> list[Source]:
+    found = [part for part in splits if isinstance(part, Source)]
+    assert len(found) == 4
+    return found
+
+
+def some(part: Source) -> list[int]:
+    return sorted({0, len(part) // 2, len(part) - 1})
+
+
+def test_names_need_no_torch() -> None:
+    code = "import sys, evensphere.data as d; assert d.SOURCES and d.SOURCE_INFO; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_source_is_described_and_tested() -> None:
+    assert list(SOURCES) == list(SOURCE_INFO) == list(MAKE)
+    assert all(text for info in SOURCE_INFO.values() for text in info)
+
+
+def test_images_are_uint8_of_the_promised_shape(splits: Splits) -> None:
+    for part in parts(splits):
+        for i in some(part):
+            pixels = part.read(i)
+            assert pixels.dtype == torch.uint8
+            assert pixels.shape[0] == part.channels
+            assert part.image_size in (None, tuple(pixels.shape[1:]))
+        with pytest.raises(IndexError):
+            part.read(len(part))
+
+
+def test_labels_name_known_classes(splits: Splits) -> None:
+    for part in parts(splits):
+        labels = part.labels()
+        assert labels is not None
+        assert part.class_names is not None
+        assert part.class_names == splits.pretrain.class_names
+        assert len(labels) == len(part) > 0
+        assert labels.dtype == torch.int64
+        assert 0 <= int(labels.min()) <= int(labels.max()) < len(part.class_names)
+    counts = splits.train_counts()
+    assert counts is not None
+    assert min(counts) >= 1
+    assert sum(counts) == len(splits.pretrain)
+    assert splits.group_rule in ("thirds", "shots")
+
+
+def test_locations_are_unique_and_tell_the_parts_apart(splits: Splits) -> None:
+    where = [[part.location(i) for i in range(len(part))] for part in parts(splits)]
+    assert all(len(set(names)) == len(names) for names in where)
+    _, probe, validation, test = where
+    assert len({*probe, *validation, *test}) == len(probe) + len(validation) + len(test)
+
+
+def test_workers_can_be_sent_a_copy(splits: Splits) -> None:
+    for part in parts(splits):
+        copy = pickle.loads(pickle.dumps(part))
+        assert len(copy) == len(part)
+        for i in some(part):
+            assert copy.read(i).equal(part.read(i))
+            assert copy.location(i) == part.location(i)
+
+
+def test_taking_some_keeps_what_they_are(splits: Splits) -> None:
+    for part in parts(splits):
+        order = torch.tensor(some(part)[::-1])
+        chosen = take(take(part, order), torch.tensor([0]))
+        labels, all_labels = chosen.labels(), part.labels()
+        assert labels is not None
+        assert all_labels is not None
+        assert chosen.location(0) == part.location(int(order[0]))
+        assert chosen.read(0).equal(part.read(int(order[0])))
+        assert labels.tolist() == [int(all_labels[order[0]])]
+        assert chosen.class_names == part.class_names
+        assert not (isinstance(chosen, Subset) and isinstance(chosen.source, ArraySource | Subset))
+
+
+def test_the_same_options_give_the_same_images(splits: Splits, tmp_path: Path) -> None:
+    name = splits.pretrain.name if splits.pretrain.name in SOURCES else "folder"
+    module, function = SOURCES[name].split(":")
+    again = getattr(import_module(module), function)(seed=0, **MAKE[name](tmp_path))
+    for one, other in zip(parts(splits), parts(again), strict=True):
+        assert [one.location(i) for i in range(len(one))] == [other.location(i) for i in range(len(other))]
+        assert one.read(0).equal(other.read(0))

@@ -1,0 +1,177 @@
+"""The Harmonizer: its schedule, its state, and its behaviour in somebody else's loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from evensphere.errors import InputError
+from evensphere.gh.anchors import geometric_uniform
+from evensphere.gh.harmonizer import Harmonizer, auto_num_anchors, harmonization_loss
+from evensphere.ops.schedule import Progress
+
+N, D, K, B = 60, 16, 8, 12
+
+
+def views(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    base = torch.randn(B, D, generator=generator)
+    return base + 0.1 * torch.randn(B, D, generator=generator), base.clone()
+
+
+def index_of(step: int) -> Tensor:
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(step // 5))
+    return order[step % 5 * B : step % 5 * B + B]
+
+
+def run(harmonizer: Harmonizer, steps: range) -> list[float]:
+    """Losses of a foreign loop."""
+    return [harmonizer(views(step), index_of(step)).loss.item() for step in steps]
+
+
+def test_three_lines_in_a_foreign_loop() -> None:
+    """One epoch is 5 steps of 12 of the 60 images, found out by the harmonizer itself."""
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up="2 epochs", ramp="2 epochs", update_every="1 epoch")
+    harmonies = [harmonizer(views(step), index_of(step)) for step in range(25)]
+    weights = [round(harmony.logs["gh_weight"].item(), 6) for harmony in harmonies]
+    assert weights == [0.0] * 10 + [0.5] * 5 + [1.0] * 10
+    assert all(harmony.loss == 0 for harmony in harmonies[:10])
+    assert all(harmony.loss > 0 for harmony in harmonies[10:])
+    assert not torch.allclose(harmonizer.prior, torch.full((K,), 1 / K)), "pi has been learnt"
+    assert harmonizer.prior.sum().item() == pytest.approx(1)
+
+
+def test_the_weighted_loss_is_the_loss_of_the_paper() -> None:
+    prior = torch.rand(K, generator=torch.Generator().manual_seed(0))
+    harmonizer = Harmonizer(D, anchors=K, prior=prior, weight=3.0, warm_up=0, ramp=0, update_every=1, tolerance=0.0)
+    z1, z2 = views(0)
+    expected = 3 * harmonization_loss(z1, z2, geometric_uniform(K, D), prior)
+    assert harmonizer((z1, z2)).loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_more_than_two_views_average_over_the_others() -> None:
+    harmonizer = Harmonizer(D, anchors=K, prior="uniform", warm_up=0, ramp=0, update_every=1)
+    z1, z2 = views(0)
+    twice = harmonizer((z1, z2)).loss.item()
+    assert harmonizer((z1, z2, z1, z2)).loss.item() == pytest.approx(
+        (harmonizer((z1, z1)).loss.item() + harmonizer((z2, z2)).loss.item()) / 6 + twice * 4 / 6, rel=1e-3
+    )
+
+
+def test_pi_is_recomputed_at_the_end_of_the_warm_up_and_then_every_so_often() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up="3 epochs", ramp=0, update_every="2 epochs")
+    recomputed = [step for step in range(50) if harmonizer.recomputes_prior(Progress(step, 5, 50))]
+    assert recomputed == [*range(14, 20), *range(25, 30), *range(35, 40), *range(45, 50)]
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=4, ramp=0, update_every=3)
+    assert [step for step in range(15) if harmonizer.recomputes_prior(Progress(step, 5))] == [3, 6, 9, 12]
+
+
+def test_without_a_warm_up_it_starts_from_equal_shares() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=1, update_every=1)
+    assert torch.equal(harmonizer.prior, torch.full((K,), 1 / K))
+    assert all(loss > 0 for loss in run(harmonizer, range(3)))
+
+
+@pytest.mark.parametrize("population", ["exact", "streaming"])
+def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(population: Literal["exact", "streaming"]) -> None:
+    def make() -> Harmonizer:
+        exact = population == "exact"
+        return Harmonizer(
+            D, N if exact else None, K, population=population, warm_up=7, ramp=5, update_every=2, steps_per_epoch=5
+        )
+
+    unbroken, stopped, resumed = make(), make(), make()
+    expected = run(unbroken, range(30))
+    before = run(stopped, range(13))
+    resumed.load_state_dict(stopped.state_dict())
+    assert before + run(resumed, range(13, 30)) == expected
+    assert torch.equal(resumed.prior, unbroken.prior)
+
+
+def test_evaluation_mode_changes_nothing() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0, update_every=1).eval()
+    first = harmonizer(views(0), index_of(0)).loss
+    run(harmonizer, range(5))
+    assert torch.equal(harmonizer(views(0), index_of(0)).loss, first)
+    assert harmonizer.steps_taken == 0
+
+
+def test_with_progress_the_forward_pass_leaves_no_trace() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0.5, ramp=0.1)
+    progress = Progress(30, 5, 50)
+    first = harmonizer(views(0), index_of(0), progress).loss
+    harmonizer(views(1), index_of(1), progress)
+    assert torch.equal(harmonizer(views(0), index_of(0), progress).loss, first)
+    assert harmonizer.population is not None
+    assert not harmonizer.population.state_dict()["seen"].any()
+    harmonizer.after_step(views(0), index_of(0), progress)
+    assert harmonizer.population.state_dict()["seen"].sum() == B
+
+
+def test_the_memory_is_state_but_neither_parameter_nor_buffer() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K)
+    assert not list(harmonizer.parameters())
+    assert {name for name, _ in harmonizer.named_buffers()} == {"anchors", "prior"}
+
+
+def test_gradients_reach_the_embeddings_only_through_the_prediction() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0, update_every=1)
+    z1, z2 = (view.requires_grad_() for view in views(0))
+    harmonizer((z1, z2), index_of(0)).loss.backward()
+    assert z1.grad is not None
+    assert z2.grad is not None
+    assert z1.grad.abs().sum() > 0
+    assert z2.grad.abs().sum() > 0
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0, update_every=1).eval()
+    expected = harmonizer(views(0), index_of(0)).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(harmonizer(views(0), index_of(0)).loss, expected)
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "dim", "expected"),
+    [(10_847, 512, 128, 100), (350, 128, 128, 7), (10**6, 256, 128, 64), (None, None, 32, 33), (20, 16, 128, 2)],
+)
+def test_the_automatic_number_of_anchors(samples: int | None, batch: int | None, dim: int, expected: int) -> None:
+    assert auto_num_anchors(samples, batch, dim) == expected
+    assert len(Harmonizer(dim, samples, "auto", prior="uniform", batch_size=batch).anchors) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"anchors": 1},
+        {"anchors": torch.eye(3)},
+        {"num_samples": None},
+        {"num_samples": None, "population": "streaming", "momentum": (0.9, 0.999)},
+        {"prior": torch.ones(K + 1)},
+        {"prior": -torch.ones(K)},
+        {"prior": torch.zeros(K)},
+        {"weight": 0.0},
+        {"prediction_temperature": 0.0},
+        {"warm_up": "soon"},
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Harmonizer(**{"dim": D, "num_samples": N, "anchors": K} | options)  # type: ignore[arg-type]
+
+
+def test_one_view_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 2 views"):
+        Harmonizer(D, num_samples=N, anchors=K)((views(0)[0],), index_of(0))
+
+
+def test_epochs_that_nobody_defined_are_refused() -> None:
+    harmonizer = Harmonizer(D, anchors=K, population="streaming", warm_up="2 epochs")
+    with pytest.raises(InputError, match="what an epoch is"):
+        harmonizer(views(0))
+    harmonizer = Harmonizer(D, anchors=K, population="streaming", warm_up=0.5, steps_per_epoch=5)
+    with pytest.raises(InputError, match="unknown length"):
+        harmonizer(views(0))
