@@ -2,4 +2,6 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("evensphere", "signature_checks.typechecked")
+# all but the command line, whose signatures are read by typer, not called by people
+CHECKED = ("ops", "nn", "gh", "methods", "data", "metrics", "engine", "recipes", "report", "rundir", "errors")
+install_import_hook([f"evensphere.{part}" for part in CHECKED], "signature_checks.typechecked")

@@ -424,3 +424,45 @@ def test_images_with_another_number_of_channels_are_refused() -> None:
         Views(16)(Batch((grey, grey), index), 0)
     with pytest.raises(InputError, match=message):
         Views(16).plain([grey[0]])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What probes are fitted on
+
+
+def test_weak_views_are_shifted_copies_on_black() -> None:
+    size = 16
+    views = Views(size, mean=(0.0,) * 3, std=(1.0,) * 3, flip=0.0)
+    images = random_bytes(40, 3, size, size)
+    padded = torch.nn.functional.pad(images, [2] * 4).float() / 255
+    shifts = set()
+    for image, view in zip(padded, views.weak(images, torch.arange(40)), strict=True):
+        fits = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if torch.allclose(image[:, top : top + size, left : left + size], view, atol=1e-5)
+        ]
+        assert len(fits) == 1, "every view is the padded image, shifted by whole pixels"
+        shifts.add(fits[0])
+    assert len(shifts) > 15
+
+
+def test_weak_views_flip_with_the_views_chance_and_repeat() -> None:
+    images = random_bytes(8, 3, 16, 16)
+    index = torch.arange(8)
+    flipped = Views(16, flip=1.0).weak(images, index)
+    assert torch.allclose(flipped.flip(3), Views(16, flip=0.0).weak(images, index), atol=1e-5)
+    assert torch.equal(flipped, Views(16, flip=1.0).weak(images, index))
+
+
+def test_weak_views_of_other_sizes_are_crops_of_the_views_size() -> None:
+    images = [random_bytes(1, 3, 20 + i, 30)[0] for i in range(5)]
+    views = Views(16).weak(images, torch.arange(5))
+    assert views.shape == (5, 3, 16, 16)
+    assert torch.equal(views[3:], Views(16).weak(images[3:], torch.tensor([3, 4]))), "addressed by the image"
+    assert Views(16).weak(random_bytes(5, 3, 20, 30), torch.arange(5)).shape == (5, 3, 16, 16)
+
+
+def random_bytes(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)

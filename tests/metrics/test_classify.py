@@ -25,7 +25,6 @@ from evensphere.metrics.classify import (
     decayed_rate,
     fit_paper_probe,
     knn,
-    knn_accuracy,
     logistic_probe,
     paper_probe,
     scores,
@@ -44,18 +43,18 @@ def quick_paper_probe(banks: Banks) -> dict[str, Any]:
 EVERY: list[Metric] = [knn, logistic_probe, quick_paper_probe]
 
 
-def bank(num_images: int, draw: int, spread: float = 1.0, passes: int = 1, num_classes: int = 6) -> FeatureBank:
+def bank(num_images: int, draw: int, spread: float = 1.0, num_classes: int = 6) -> FeatureBank:
     """Overlapping clusters, one per class, in 8 dimensions of very different scale; as many images of each class."""
     generator = torch.Generator().manual_seed(draw)
     centres = torch.randn(num_classes, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(num_images) % num_classes
-    noise = torch.randn(passes, num_images, 8, generator=generator)
+    noise = torch.randn(num_images, 8, generator=generator)
     return FeatureBank((centres[labels] + spread * noise) * torch.logspace(-2, 2, 8) + 3.0, labels)
 
 
-def blobs(spread: float = 1.0, validation: bool = True, passes: int = 1, num_train: int = 120) -> Banks:
+def blobs(spread: float = 1.0, validation: bool = True, num_train: int = 120) -> Banks:
     return Banks(
-        train=bank(num_train, 1, spread, passes),
+        train=bank(num_train, 1, spread),
         validation=bank(240, 2, spread) if validation else None,
         test=bank(240, 3, spread),
         train_counts=[500, 200, 90, 50, 10, 4],
@@ -64,14 +63,14 @@ def blobs(spread: float = 1.0, validation: bool = True, passes: int = 1, num_tra
 
 
 def numpy(bank: FeatureBank) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    return bank.features[0].numpy(), bank.labels.numpy()
+    return bank.features.numpy(), bank.labels.numpy()
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 
 def test_scores_by_hand() -> None:
-    test = FeatureBank(torch.zeros(1, 9, 2), torch.tensor([0, 0, 0, 0, 1, 2, 2, 4, 4]))
+    test = FeatureBank(torch.zeros(9, 2), torch.tensor([0, 0, 0, 0, 1, 2, 2, 4, 4]))
     banks = Banks(test, None, test, [300, 50, 40, 3, 2], "shots")
     assert scores(torch.tensor([0, 0, 0, 1, 2, 2, 2, 3, 4]), banks) == {
         "many": 75.0,
@@ -118,9 +117,9 @@ def test_knn_equals_scikit_learn(k: int, temperature: float) -> None:
 def slow_knn(train: FeatureBank, test: FeatureBank, k: int, temperature: float, num_classes: int) -> list[int]:
     """Wu et al., section 3.4, one test image at a time."""
     predicted = []
-    for query in test.features[0].double():
+    for query in test.features.double():
         near = []
-        for i, key in enumerate(train.features[0].double()):
+        for i, key in enumerate(train.features.double()):
             norms = float(query.norm() * key.norm())
             near.append((-float(query @ key) / norms if norms else 0.0, i))
         votes = [0.0] * num_classes
@@ -132,8 +131,8 @@ def slow_knn(train: FeatureBank, test: FeatureBank, k: int, temperature: float, 
 
 def test_knn_equals_a_slow_loop_with_a_zero_vector_in_each_bank() -> None:
     banks = blobs()
-    banks.train.features[0, 5] = 0
-    banks.test.features[0, 3] = 0
+    banks.train.features[5] = 0
+    banks.test.features[3] = 0
     expected = slow_knn(banks.train, banks.test, 9, 0.1, 6)
     assert knn(banks, k=9)["per_class"] == scores(torch.tensor(expected), banks)["per_class"]
 
@@ -154,8 +153,8 @@ def test_knn_is_blocked_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("k", "winner"), [(1, 2), (2, 2), (3, 2), (4, 1), (6, 0), (99, 0)])
 def test_knn_ties_go_to_the_first_image_and_the_lowest_class(k: int, winner: int) -> None:
-    train = FeatureBank(torch.ones(1, 6, 4), torch.tensor([2, 2, 1, 1, 0, 0]))
-    test = FeatureBank(torch.ones(1, 3, 4), torch.tensor([0, 1, 2]))
+    train = FeatureBank(torch.ones(6, 4), torch.tensor([2, 2, 1, 1, 0, 0]))
+    test = FeatureBank(torch.ones(3, 4), torch.tensor([0, 1, 2]))
     got = knn(Banks(train, None, test, [9, 5, 1], "thirds"), k)
     assert got["per_class"] == [100.0 if c == winner else 0.0 for c in range(3)]
     assert got["k"] == min(k, 6)
@@ -170,19 +169,6 @@ def test_knn_takes_the_first_of_ties_behind_nearer_neighbours() -> None:
 
 def test_a_tiny_temperature_is_the_nearest_neighbour() -> None:
     assert knn(blobs(), k=20, temperature=1e-9)["per_class"] == knn(blobs(), k=1)["per_class"]
-
-
-def test_knn_reads_pass_0() -> None:
-    banks = blobs(passes=2)
-    assert knn(banks) == knn(banks._replace(train=FeatureBank(banks.train.features[:1], banks.train.labels)))
-
-
-def test_knn_accuracy_is_the_mean_over_the_classes_in_test() -> None:
-    banks = blobs()
-    skewed = FeatureBank(banks.test.features[:, :99], banks.test.labels[:99].clamp(max=3))
-    for test in (banks.test, skewed):
-        expected = knn(banks._replace(test=test))["average"]
-        assert knn_accuracy(banks.train, test) == pytest.approx(expected, rel=1e-12)
 
 
 # Linear probe, quick --------------------------------------------------------------------------------------------------
@@ -207,7 +193,7 @@ def slow_logistic(x: Tensor, y: Tensor, C: float, num_classes: int) -> tuple[Ten
 
 def test_logistic_probe_solves_its_objective() -> None:
     banks = blobs(validation=False)
-    x, test = banks.train.features[0].double(), banks.test.features[0].double()
+    x, test = banks.train.features.double(), banks.test.features.double()
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     weight, bias = slow_logistic((x - mean) / std, banks.train.labels, 0.1, 6)
     expected = scores(((test - mean) / std @ weight + bias).argmax(dim=1), banks)
@@ -258,8 +244,8 @@ def test_logistic_probe_chooses_without_the_test_bank() -> None:
 
 def test_logistic_probe_ignores_scale_shift_and_constant_features() -> None:
     def moved(part: FeatureBank) -> FeatureBank:
-        constant = torch.full((1, len(part.labels), 1), 0.1)
-        return FeatureBank(torch.cat([part.features * 64 - 512, constant], dim=2), part.labels)
+        constant = torch.full((len(part.labels), 1), 0.1)
+        return FeatureBank(torch.cat([part.features * 64 - 512, constant], dim=1), part.labels)
 
     banks = blobs(validation=False)
     got = logistic_probe(banks._replace(train=moved(banks.train), test=moved(banks.test)))
@@ -278,12 +264,12 @@ def slow_paper_probe(train: FeatureBank, epochs: int, batch_size: int, weight_de
     """The protocol written out, with Adam (Kingma & Ba, algorithm 1) by hand, in float64: weights and bias [C, D+1]."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "paper probe weights"))
-        layer = torch.nn.Linear(train.features.shape[2], 6)
+        layer = torch.nn.Linear(train.features.shape[1], 6)
     w = torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().double()
     m, v, step = torch.zeros_like(w), torch.zeros_like(w), 0
+    x = train.features.double()
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
     for epoch in range(epochs):
-        x = train.features[epoch % len(train.features)].double()
-        x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
         rate = 1e-2 * (1e-6 / 1e-2) ** (epoch / epochs)
         order = permutation(seed, "paper probe order", epoch, len(x))
         for start in range(0, len(x), batch_size):
@@ -297,21 +283,19 @@ def slow_paper_probe(train: FeatureBank, epochs: int, batch_size: int, weight_de
     return w
 
 
-@pytest.mark.parametrize(
-    ("epochs", "passes", "weight_decay", "seed"), [(1, 1, 5e-6, 0), (4, 1, 5e-6, 3), (5, 3, 5e-6, 0), (3, 1, 0.5, 0)]
-)
-def test_paper_probe_equals_a_slow_loop(epochs: int, passes: int, weight_decay: float, seed: int) -> None:
-    train, settings = bank(50, 1, passes=passes), {**PAPER, "weight_decay": weight_decay}
+@pytest.mark.parametrize(("epochs", "weight_decay", "seed"), [(1, 5e-6, 0), (4, 5e-6, 3), (5, 5e-6, 0), (3, 0.5, 0)])
+def test_paper_probe_equals_a_slow_loop(epochs: int, weight_decay: float, seed: int) -> None:
+    train, settings = bank(50, 1), {**PAPER, "weight_decay": weight_decay}
     layer = fit_paper_probe(train, 6, epochs=epochs, batch_size=16, seed=seed, **settings)
     got = torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().double()
     assert torch.allclose(got, slow_paper_probe(train, epochs, 16, weight_decay, seed), atol=2e-5)
 
 
 def test_paper_probe_scores_the_layer_after_the_last_epoch() -> None:
-    banks = blobs(passes=2)
+    banks = blobs()
     layer = fit_paper_probe(banks.train, 6, epochs=7, batch_size=32, seed=1, **PAPER)
-    settings = {"epochs": 7, "batch_size": 32, "seed": 1, "passes": 2, **PAPER}
-    expected = {**scores(layer(banks.test.features[0]).argmax(dim=1), banks), **settings}
+    settings = {"epochs": 7, "batch_size": 32, "seed": 1, **PAPER}
+    expected = {**scores(layer(banks.test.features).argmax(dim=1), banks), **settings}
     assert paper_probe(banks, epochs=7, batch_size=32, seed=1) == expected
 
 
@@ -336,17 +320,6 @@ def test_paper_probe_is_a_function_of_its_seed_alone() -> None:
     torch.rand(3)
     assert torch.equal(weight(5), first)
     assert not torch.equal(weight(6), first)
-
-
-def test_paper_probe_takes_the_passes_in_turn() -> None:
-    train = bank(48, 1, passes=2)
-    other = FeatureBank(torch.stack([train.features[0], train.features[1] + 1]), train.labels)
-    weights = [
-        [fit_paper_probe(part, 6, epochs=epochs, batch_size=16, seed=0, **PAPER).weight for part in (train, other)]
-        for epochs in (1, 2)
-    ]
-    assert torch.equal(*weights[0])
-    assert not torch.equal(*weights[1])
 
 
 @pytest.mark.parametrize("metric", EVERY)
@@ -376,7 +349,7 @@ def test_constant_features_are_chance(metric: Metric) -> None:
 def test_a_class_missing_from_train_is_never_right(metric: Metric) -> None:
     banks = blobs()
     kept = banks.train.labels != 5
-    got = metric(banks._replace(train=FeatureBank(banks.train.features[:, kept], banks.train.labels[kept])))
+    got = metric(banks._replace(train=FeatureBank(banks.train.features[kept], banks.train.labels[kept])))
     assert got["per_class"][5] == 0
     assert got["per_class"][0] > 0
 
@@ -385,7 +358,7 @@ def test_a_class_missing_from_train_is_never_right(metric: Metric) -> None:
 def test_a_class_missing_from_test_enters_no_mean(metric: Metric) -> None:
     banks = blobs()
     kept = banks.test.labels < 4
-    got = metric(banks._replace(test=FeatureBank(banks.test.features[:, kept], banks.test.labels[kept])))
+    got = metric(banks._replace(test=FeatureBank(banks.test.features[kept], banks.test.labels[kept])))
     assert got["per_class"][4:] == [None, None]
     assert (got["few"], got["std"], got["test_images"]["few"]) == (None, None, 0)
     assert got["average"] == pytest.approx(sum(got["per_class"][:4]) / 4)
@@ -406,14 +379,14 @@ def test_one_class_is_trivial_for_knn_and_refused_by_the_probes() -> None:
 
 def spoiled(part: FeatureBank, value: float) -> FeatureBank:
     features = part.features.clone()
-    features[-1, 7, 3] = value
+    features[7, 3] = value
     return FeatureBank(features, part.labels)
 
 
 SPOILERS: list[tuple[Callable[[FeatureBank], FeatureBank], str]] = [
     (lambda b: spoiled(b, float("nan")), "features that are NaN or infinite"),
     (lambda b: spoiled(b, float("-inf")), "features that are NaN or infinite"),
-    (lambda b: FeatureBank(b.features[:, :0], b.labels[:0]), "is empty"),
+    (lambda b: FeatureBank(b.features[:0], b.labels[:0]), "is empty"),
     (lambda b: FeatureBank(b.features[:0], b.labels), "is empty"),
     (lambda b: FeatureBank(b.features, b.labels + 1), "labels from 1 to 6; with 6 classes they must lie in 0..5"),
     (lambda b: FeatureBank(b.features, b.labels - 1), "labels from -1 to 4"),
@@ -434,20 +407,9 @@ def test_a_bad_bank_is_one_sentence(
 
 def test_banks_of_two_encoders_are_refused() -> None:
     banks = blobs()
-    narrow = FeatureBank(banks.test.features[:, :, :5], banks.test.labels)
+    narrow = FeatureBank(banks.test.features[:, :5], banks.test.labels)
     with pytest.raises(InputError, match="width 8 but another bank has 5"):
         knn(banks._replace(test=narrow))
-    with pytest.raises(InputError, match="width 8 but another bank has 5"):
-        knn_accuracy(banks.train, narrow)
-
-
-@pytest.mark.parametrize("split", [0, 1])
-@pytest.mark.parametrize(("spoil", "message"), SPOILERS[:4])
-def test_knn_accuracy_checks_its_banks(split: int, spoil: Callable[[FeatureBank], FeatureBank], message: str) -> None:
-    pair = [bank(60, 1), bank(60, 2)]
-    pair[split] = spoil(pair[split])
-    with pytest.raises(InputError, match=message):
-        knn_accuracy(pair[0], pair[1])
 
 
 @pytest.mark.parametrize(
@@ -470,5 +432,3 @@ def test_bad_settings_of_knn(settings: tuple[int, float], message: str) -> None:
     banks = blobs()
     with pytest.raises(InputError, match=message):
         knn(banks, *settings)
-    with pytest.raises(InputError, match=message):
-        knn_accuracy(banks.train, banks.test, *settings)

@@ -131,6 +131,8 @@ VIEWS: dict[str, dict[str, Any]] = {
     },
 }
 
+_WEAK = -1  # in the address of a draw: the view that probes are fitted on; training's are counted from 0
+
 # (purpose, count) -> count numbers in [0, 1) for each image of the batch
 Draw = Callable[[str, int], Float[Tensor, "batch count"]]
 
@@ -203,6 +205,30 @@ class Views:
             self._check_channels(images)
             central = torch.stack([resize_and_center(image, self.size) for image in images])
         return self._normalise(central.to(torch.float32).div_(255))
+
+    def weak(
+        self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]], index: Int64[Tensor, " batch"]
+    ) -> Float32[Tensor, "batch c size size"]:
+        """What the paper's probe is fitted on: one random crop and, with the views' chance, a flip.
+
+        Images that have the views' size are padded with black by an eighth of it and cropped back to it (the authors'
+        CIFAR script); others are cropped like ImageNet (8 to 100 % of the area), whatever the views' own scale.
+        """
+        flip = uniform(self.seed, f"flip/{_WEAK}", 0, index, 1)[:, 0] < self.flip
+        if isinstance(images, Tensor) and images.shape[2:] == (self.size, self.size):
+            border = max(1, self.size // 8)
+            corners = uniform(self.seed, f"crop/{_WEAK}", 0, index, 2).mul(2 * border + 1).long()
+            boxes = torch.cat([corners, torch.full_like(corners, self.size)], dim=1)
+            return self._normalise(resized_crop(pad(images, [border] * 4), boxes, self.size, "bilinear", flip))
+        crops = torch.stack([self._weak_crop(image, int(i)) for image, i in zip(images, index, strict=True)])
+        pixels = crops.to(torch.float32).div_(255)
+        _update(pixels, flip, lambda flipped: flipped.flip(3))
+        return self._normalise(pixels)
+
+    def _weak_crop(self, image: UInt8[Tensor, "c h w"], index: int) -> UInt8[Tensor, "c {self.size} {self.size}"]:
+        height, width = image.shape[1:]
+        box = crop_boxes(self.seed, 0, _WEAK, torch.tensor([index]), height, width, (0.08, 1.0), self.ratio)[0]
+        return cut_crop(image, box, self.size, self.interpolation)
 
     def crop_one(
         self, image: UInt8[Tensor, "c h w"], epoch: int, view: int, index: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import torch
@@ -51,10 +52,10 @@ def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimi
     return int(state["step"])
 
 
-def save_encoder(run: RunDir, encoder: nn.Module, metadata: dict[str, str]) -> None:
-    """encoder.safetensors: the finished encoder alone."""
+def save_encoder(run: RunDir, encoder: nn.Module, description: dict[str, Any]) -> None:
+    """encoder.safetensors: the finished encoder alone, with a description of it in the file's header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    atomic_write(run.encoder_file, save_safetensors(tensors, metadata))
+    atomic_write(run.encoder_file, save_safetensors(tensors, {"evensphere": json.dumps(description)}))
 
 
 def load_encoder(run: RunDir, encoder: nn.Module) -> None:

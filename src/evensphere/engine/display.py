@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -52,10 +53,13 @@ class Display:
         """Images per second of this process."""
         return self.images / max(time.perf_counter() - self.started, 1e-9)
 
-    def evaluation(self, epoch: int, knn: float) -> None:
-        self.accuracy = f"  kNN {knn:.1f} %"
+    def evaluation(self, epoch: int, accuracies: Mapping[str, float | None]) -> None:
+        """Show the first of the accuracies: the average of the first metric."""
+        name, accuracy = next(iter(accuracies.items()))
+        self.accuracy = f"  {name} {accuracy:.1f} %"
         if not self.console.is_terminal:
             self.console.print(
-                f"{self.title}: epoch {epoch}/{self.epochs}, "
-                f"kNN {knn:.1f} % on validation, {self.speed():,.0f} images/s"
+                f"{self.title}: epoch {epoch}/{self.epochs},{self.accuracy} on validation, "
+                f"{self.speed():,.0f} images/s",
+                soft_wrap=True,
             )

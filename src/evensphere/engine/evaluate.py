@@ -5,32 +5,30 @@ This is the only place where a label meets a feature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import ArraySource, Batch, Source, Splits, UnreadableImage, take
-from evensphere.errors import InputError
-from evensphere.metrics import METRICS
+from evensphere.data.source import ArraySource, Source, Splits, UnreadableImage, take
+from evensphere.errors import InputError, unknown_name
+from evensphere.metrics import CROPPED_TRAIN, METRICS
 from evensphere.metrics.bank import Banks, FeatureBank
-from evensphere.metrics.classify import knn, knn_accuracy
+from evensphere.metrics.groups import GROUPS
 from evensphere.ops.draw import permutation
 
 _BATCH = 512
-_QUICK_TRAIN, _QUICK_VALIDATION = 5000, 2000  # images a kNN during training looks at
+_QUICK_TRAIN, _QUICK_VALIDATION = 5000, 2000  # images looked at while training
 
 
 @torch.inference_mode()
-def extract(encoder: nn.Module, source: Source, views: Views, passes: int = 1) -> FeatureBank:
-    """Features of every readable image of a labelled source.
+def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = False) -> FeatureBank:
+    """Features of every readable image of a labelled source, seen plainly or, `cropped`, through `Views.weak`.
 
-    passes: 1 takes the plain image; more take that many random views as `views` draws them (the paper's probe sees its
-        training images cropped and flipped). Raises InputError for a source without labels.
+    Raises InputError for a source without labels.
     """
     labels = source.labels()
     if labels is None:
@@ -38,22 +36,17 @@ def extract(encoder: nn.Module, source: Source, views: Views, passes: int = 1) -
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
-    features: list[list[Tensor]] = [[] for _ in range(passes)]
-    kept: list[Tensor] = []
+    features, kept = [], []
     for index, images in _batches(source):
+        pixels = views.weak(images, index) if cropped else views.plain(images)
+        features.append(encoder(pixels.to(device)).float().cpu())
         kept.append(index)
-        for number in range(passes):
-            pixels = views.plain(images) if passes == 1 else _random_view(views, images, index, number)
-            pixels = pixels.to(device, memory_format=torch.channels_last)
-            features[number].append(encoder(pixels).float().cpu())
     encoder.train(was_training)
-    return FeatureBank(torch.stack([torch.cat(one) for one in features]), labels[torch.cat(kept)])
+    return FeatureBank(torch.cat(features), labels[torch.cat(kept)])
 
 
-def build_banks(
-    encoder: nn.Module, splits: Splits, views: Views, probe_views: Views | None = None, passes: int = 1
-) -> Banks:
-    """The banks of a data set's labelled splits. `probe_views`, `passes`: of the images the probe is fitted on."""
+def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool = False) -> Banks:
+    """The banks of a data set's labelled splits. cropped: the images that probes are fitted on are (see `extract`)."""
     counts = splits.train_counts()
     if splits.probe is None or splits.test is None or counts is None:
         raise InputError(
@@ -61,7 +54,7 @@ def build_banks(
             "give `evensphere evaluate RUN --data FOLDER` a folder with one sub-folder per class."
         )
     return Banks(
-        extract(encoder, splits.probe, probe_views or views, passes),
+        extract(encoder, splits.probe, views, cropped),
         None if splits.validation is None else extract(encoder, splits.validation, views),
         extract(encoder, splits.test, views),
         counts,
@@ -69,29 +62,42 @@ def build_banks(
     )
 
 
-def evaluate_encoder(banks: Banks, metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Every metric asked for, by name, with its options."""
+def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: Sequence[str]) -> dict[str, Any]:
+    """Every metric asked for, by name, of the frozen encoder."""
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    kinds = {name in CROPPED_TRAIN for name in metrics}
+    banks = {cropped: build_banks(encoder, splits, views, cropped) for cropped in kinds}
     results = {}
-    for name, options in metrics.items():
+    for name in metrics:
         module, _, function = METRICS[name].partition(":")
-        results[name] = dict(getattr(import_module(module), function)(banks, **options))
+        metric = getattr(import_module(module), function)
+        results[name] = dict(metric(banks[name in CROPPED_TRAIN]))
     return results
 
 
-def untrained_knn(encoder: nn.Module, splits: Splits, views: Views) -> dict[str, Any]:
-    """What kNN makes of random features, as the floor to compare with; `encoder` has its initial weights."""
-    return dict(knn(build_banks(encoder, splits, views)))
+def validation_monitor(
+    splits: Splits, views: Views, metrics: Sequence[str], seed: int
+) -> Callable[[nn.Module], dict[str, float | None]] | None:
+    """Quick metrics on validation images, in all and by group, for use while training; None where there are no labels.
 
-
-def validation_monitor(splits: Splits, views: Views, seed: int) -> Callable[[nn.Module], dict[str, float]] | None:
-    """A quick kNN on validation images for use while training, or None where there are no labels."""
+    Returns {"knn": average, "knn_many": ..., "knn_medium": ..., "knn_few": ...} in percent for each metric.
+    """
     if splits.probe is None or splits.validation is None:
         return None
-    train = _sample(splits.probe, _QUICK_TRAIN, seed, "monitor/train")
-    validation = _sample(splits.validation, _QUICK_VALIDATION, seed, "monitor/validation")
+    quick = splits._replace(
+        probe=_sample(splits.probe, _QUICK_TRAIN, seed, "monitor/train"),
+        validation=None,
+        test=_sample(splits.validation, _QUICK_VALIDATION, seed, "monitor/validation"),
+    )
 
-    def monitor(encoder: nn.Module) -> dict[str, float]:
-        return {"knn": knn_accuracy(extract(encoder, train, views), extract(encoder, validation, views))}
+    def monitor(encoder: nn.Module) -> dict[str, float | None]:
+        logged = {}
+        for name, scores in evaluate_encoder(encoder, quick, views, metrics).items():
+            logged[name] = scores["average"]
+            logged |= {f"{name}_{group}": scores[group] for group in GROUPS}
+        return logged
 
     return monitor
 
@@ -100,14 +106,6 @@ def _sample(source: Source, count: int, seed: int, purpose: str) -> Source:
     if len(source) <= count:
         return source
     return take(source, permutation(seed, purpose, 0, len(source))[:count].sort().values)
-
-
-def _random_view(views: Views, images: Tensor | list[Tensor], index: Tensor, number: int) -> Float[Tensor, "b c h w"]:
-    """One random view; the pass takes the place of the epoch."""
-    if isinstance(images, Tensor):
-        return views(Batch(images, index), number)[0]
-    crops = [views.crop_one(image, number, 0, int(i)) for image, i in zip(images, index, strict=True)]
-    return views(Batch((torch.stack(crops),), index), number)[0]
 
 
 def _batches(source: Source) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:

@@ -31,7 +31,7 @@ _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jso
 class Training:
     """All parts of a run, built and ready.
 
-    monitor: accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
+    monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
     """
 
     loader: Loader
@@ -44,7 +44,7 @@ class Training:
     seed: int
     evaluate_every: Duration
     checkpoint_every: Duration
-    monitor: Callable[[nn.Module], dict[str, float]] | None = None
+    monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
 
     @property
     def total_steps(self) -> int:
@@ -143,7 +143,7 @@ def _evaluate(training: Training, run: RunDir, progress: Progress, display: Disp
         return
     accuracies = training.monitor(training.method.encoder)
     run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
-    display.evaluation(progress.epoch + 1, accuracies["knn"])
+    display.evaluation(progress.epoch + 1, accuracies)
 
 
 def _is_logged(training: Training, progress: Progress) -> bool:

@@ -219,16 +219,21 @@ class Harmonizer(nn.Module):
             self.prior = self.population.estimate().to(self.prior)
 
     def recomputes_prior(self, progress: Progress) -> bool:
-        """Whether pi is recomputed after this step: the warm-up's last, then at every `update_every`."""
+        """Whether pi is recomputed after this step: the warm-up's last, then at every `update_every`.
+
+        Without a warm-up the first epoch does what its last step would have done, so that pi is more than a guess.
+        """
         if self.population is None:
             return False
-        since = progress.step - self.warm_up.steps(progress)
+        warm_up = self.warm_up.steps(progress)
+        since = progress.step - warm_up
         if since < 0:
             return since == -1
         if self.update_every.unit == "steps":
             return (since + 1) % max(1, round(self.update_every.amount)) == 0
         epochs_since = since // progress.steps_per_epoch
-        return epochs_since % max(1, self.update_every.epochs(progress)) == 0
+        first_without_warm_up = warm_up == 0 and epochs_since == 0
+        return first_without_warm_up or (epochs_since + 1) % max(1, self.update_every.epochs(progress)) == 0
 
     def _harmony(self, embeddings: Embeddings, weight: float) -> Harmony:
         zero = embeddings[0].new_zeros((), dtype=torch.float32)
@@ -272,7 +277,10 @@ class Harmonizer(nn.Module):
 
 
 class NoHarmonizer(nn.Module):
-    """The absence of a harmonizer: no loss, no state."""
+    """The absence of a harmonizer: no loss, no state, no options."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, embeddings: Embeddings, index: Tensor | None = None, progress: Progress | None = None) -> Harmony:
         return Harmony(embeddings[0].new_zeros((), dtype=torch.float32), {})

@@ -8,3 +8,6 @@ METRICS: dict[str, str] = {
     "probe": "evensphere.metrics.classify:logistic_probe",
     "probe_paper": "evensphere.metrics.classify:paper_probe",
 }
+
+# Metrics whose training features come from images cropped and flipped once, as the paper's probe does.
+CROPPED_TRAIN: frozenset[str] = frozenset({"probe_paper"})

@@ -11,12 +11,11 @@ from torch import Tensor
 class FeatureBank(NamedTuple):
     """Features of one split.
 
-    features: float32 [A, N, D], finite, not normalised: A >= 1 passes over the same N >= 1 images. A = 1 is the plain
-        image; more are passes with a random crop and flip, for the paper's probe. Every other metric reads pass 0.
+    features: float32 [N, D], finite, not normalised, of N >= 1 images.
     labels: int64 [N], each in [0, number of classes).
     """
 
-    features: Float[Tensor, "a n d"]
+    features: Float[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
 
 

@@ -82,7 +82,7 @@ def _percent(right: list[int], total: list[int]) -> list[float | None]:
 def knn(banks: Banks, k: int = 20, temperature: float = 0.1) -> dict[str, Any]:
     """Weighted k-nearest-neighbour classification by cosine similarity (Wu et al., CVPR 2018, section 3.4).
 
-    Each of the k most similar train images (pass 0) votes for its class with weight exp(similarity / temperature).
+    Each of the k most similar train images votes for its class with weight exp(similarity / temperature).
     k >= 1, cut to the size of the train bank; temperature > 0. Equally similar neighbours: the lower index first;
     equal votes: the lower class.
 
@@ -94,16 +94,6 @@ def knn(banks: Banks, k: int = 20, temperature: float = 0.1) -> dict[str, Any]:
     return {**scores(predicted, banks), "k": min(k, len(banks.train.labels)), "temperature": temperature}
 
 
-def knn_accuracy(train: FeatureBank, test: FeatureBank, k: int = 20, temperature: float = 0.1) -> float:
-    """The same classifier for a quick look during training: percent right, the mean over the classes in `test`."""
-    num_classes = 1 + max(int(bank.labels.max()) if len(bank.labels) else 0 for bank in (train, test))
-    _check_bank("train", train, num_classes)
-    _check_bank("test", test, num_classes)
-    _check_widths(train, test)
-    _check_knn(k, temperature)
-    return _mean_class_accuracy(_vote(train, test, k, temperature, num_classes), test.labels, num_classes)
-
-
 def _check_knn(k: int, temperature: float) -> None:
     if k < 1:
         raise InputError(f"k is {k}; nearest neighbours need k of at least 1.")
@@ -113,7 +103,7 @@ def _check_knn(k: int, temperature: float) -> None:
 
 def _vote(train: FeatureBank, test: FeatureBank, k: int, temperature: float, num_classes: int) -> Int64[Tensor, " n"]:
     """The class with most votes for each test image. The table of all similarities is never held whole."""
-    keys, queries = F.normalize(train.features[0], dim=1), F.normalize(test.features[0], dim=1)
+    keys, queries = F.normalize(train.features, dim=1), F.normalize(test.features, dim=1)
     labels, predicted = train.labels.cpu(), []
     for rows in torch.split(queries, max(1, BLOCK_ENTRIES // len(keys))):
         similarity, neighbour = (part.cpu() for part in _nearest(rows @ keys.T, min(k, len(keys))))
@@ -144,7 +134,7 @@ def _nearest(
 
 
 def logistic_probe(banks: Banks) -> dict[str, Any]:
-    """Multinomial logistic regression with an L2 penalty on standardised features (pass 0), solved by L-BFGS.
+    """Multinomial logistic regression with an L2 penalty on standardised features, solved by L-BFGS.
 
     Minimises C * (sum over train images of the cross-entropy) + |W|^2 / 2, each feature scaled to mean 0 and standard
     deviation 1 over the train bank, the intercept free. C climbs `C_GRID` from strong to weak regularisation, each fit
@@ -157,7 +147,7 @@ def logistic_probe(banks: Banks) -> dict[str, Any]:
     """
     _check_banks(banks)
     _check_two_classes(banks.train)
-    scaler = StandardScaler().fit(banks.train.features[0].cpu().numpy())
+    scaler = StandardScaler().fit(banks.train.features.cpu().numpy())
     model = LogisticRegression(C=DEFAULT_C, max_iter=MAX_ITERATIONS, warm_start=True)
     if banks.validation is None:
         accuracy = None
@@ -188,11 +178,11 @@ def _climb(model: Any, scaler: Any, train: FeatureBank, validation: FeatureBank,
 def _fit(model: Any, scaler: Any, train: FeatureBank) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as "converged" instead
-        model.fit(scaler.transform(train.features[0].cpu().numpy()), train.labels.cpu().numpy())
+        model.fit(scaler.transform(train.features.cpu().numpy()), train.labels.cpu().numpy())
 
 
 def _predict(model: Any, scaler: Any, bank: FeatureBank) -> Int64[Tensor, " n"]:
-    return torch.from_numpy(model.predict(scaler.transform(bank.features[0].cpu().numpy())))
+    return torch.from_numpy(model.predict(scaler.transform(bank.features.cpu().numpy())))
 
 
 # Linear probe, the paper's --------------------------------------------------------------------------------------------
@@ -210,12 +200,14 @@ def paper_probe(
     """The linear probe of the paper's tables (Zhou et al., NeurIPS 2023; the settings are those of the authors' code).
 
     A linear layer on the raw features, cross-entropy, Adam with L2 weight decay on all parameters, a learning rate that
-    decays exponentially per epoch, the last partial batch kept. Epoch e sees pass e mod A of the train bank: with A > 1
-    the random crops and flips change from epoch to epoch (the authors draw them once: A = 1). The layer after the last
-    epoch is scored; nothing is chosen, on test or elsewhere.
+    decays exponentially per epoch, the last partial batch kept. The layer after the last epoch is scored; nothing is
+    chosen, on test or elsewhere.
+
+    banks.train should hold features of images seen once with a random crop and flip, as the authors extract them: the
+    same features in every epoch. Validation and test images are plain.
 
     epochs, batch_size >= 1; learning_rate, final_learning_rate > 0; weight_decay >= 0. The seed addresses the initial
-    weights and the order of the images. Returns `scores` with these settings and "passes" (A).
+    weights and the order of the images. Returns `scores` with these settings.
     """
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -230,8 +222,8 @@ def paper_probe(
     _check_paper_settings(settings)
     layer = fit_paper_probe(banks.train, len(banks.train_counts), **settings)
     with torch.no_grad():
-        predicted = torch.cat([layer(rows).argmax(dim=1) for rows in torch.split(banks.test.features[0], batch_size)])
-    return {**scores(predicted, banks), **settings, "passes": len(banks.train.features)}
+        predicted = torch.cat([layer(rows).argmax(dim=1) for rows in torch.split(banks.test.features, batch_size)])
+    return {**scores(predicted, banks), **settings}
 
 
 def fit_paper_probe(
@@ -246,19 +238,18 @@ def fit_paper_probe(
     seed: int,
 ) -> nn.Linear:
     """The trained layer of `paper_probe`, on the device of the features."""
-    layer = _initial_layer(train.features.shape[2], num_classes, seed).to(train.features)
+    layer = _initial_layer(train.features.shape[1], num_classes, seed).to(train.features)
     labels = train.labels.to(train.features.device)
     optimizer = torch.optim.Adam(layer.parameters(), lr=learning_rate, weight_decay=weight_decay)
     # Evaluation often runs with gradients off; this turns them on, and indexing makes ordinary tensors of features that
     # were computed in inference mode.
     with torch.inference_mode(False):
         for epoch in range(epochs):
-            features = train.features[epoch % len(train.features)]
             optimizer.param_groups[0]["lr"] = decayed_rate(epoch, epochs, learning_rate, final_learning_rate)
             order = permutation(seed, "paper probe order", epoch, len(labels)).to(labels.device)
             for batch in torch.split(order, batch_size):
                 optimizer.zero_grad()
-                F.cross_entropy(layer(features[batch]), labels[batch]).backward()
+                F.cross_entropy(layer(train.features[batch]), labels[batch]).backward()
                 optimizer.step()
     return layer
 
@@ -304,11 +295,11 @@ def _check_bank(name: str, bank: FeatureBank, num_classes: int) -> None:
     features, labels = bank
     if features.numel() == 0:
         raise InputError(f"The {name} bank is empty (shape {list(features.shape)}); it needs at least one image.")
-    if len(labels) != features.shape[1]:
+    if len(labels) != len(features):
         raise InputError(
-            f"The {name} bank has {features.shape[1]} images but {len(labels)} labels; give one label per image."
+            f"The {name} bank has {len(features)} images but {len(labels)} labels; give one label per image."
         )
-    if not all(bool(one_pass.isfinite().all()) for one_pass in features):
+    if not bool(features.isfinite().all()):
         raise InputError(
             f"The {name} bank holds features that are NaN or infinite; the encoder has probably diverged,"
             " so use an earlier checkpoint."
@@ -321,10 +312,10 @@ def _check_bank(name: str, bank: FeatureBank, num_classes: int) -> None:
 
 
 def _check_widths(train: FeatureBank, other: FeatureBank) -> None:
-    if train.features.shape[2] != other.features.shape[2]:
+    if train.features.shape[1] != other.features.shape[1]:
         raise InputError(
-            f"The train bank has features of width {train.features.shape[2]} but another bank has"
-            f" {other.features.shape[2]}; all banks must come from one encoder."
+            f"The train bank has features of width {train.features.shape[1]} but another bank has"
+            f" {other.features.shape[1]}; all banks must come from one encoder."
         )
 
 

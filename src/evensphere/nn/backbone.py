@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import timm
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -96,6 +95,8 @@ def resnet_small(
 
 def timm_backbone(name: str, in_channels: int = 3, pretrained: bool = False, **options: Any) -> nn.Module:
     """Any timm model as a feature extractor. `name`: e.g. 'resnet50', 'vit_small_patch16_224'."""
+    import timm  # a second of start-up that other backbones do without
+
     if not timm.is_model(name):
         raise unknown_name("timm model", name, timm.list_models())
     model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)

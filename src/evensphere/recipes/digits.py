@@ -21,9 +21,9 @@ def digits_lt(arm: str = "gh") -> Recipe:
         harmonizer=harmonizer,
         optimizer=Part("sgd"),
         schedule=schedule,
-        epochs=200,
+        epochs=100,
         batch_size=128,
         precision="32-true",
-        evaluate_every="20 epochs",
-        checkpoint_every="50 epochs",
+        evaluate_every="10 epochs",
+        checkpoint_every="25 epochs",
     )

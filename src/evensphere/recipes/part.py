@@ -63,7 +63,12 @@ def build(kind: str, part: Part, **given: Any) -> Any:
     options = check(kind, part)
     constructor = _constructor(kind, part.name)
     taken = inspect.signature(constructor).parameters
-    return constructor(**{name: value for name, value in given.items() if name in taken}, **options)
+    options = {name: value for name, value in given.items() if name in taken} | options
+    for name, parameter in taken.items():
+        if parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD and name not in options:
+            flag = "--data PATH" if (kind, name) == ("data", "path") else f"--set {kind}.{name}=VALUE"
+            raise InputError(f"The {kind} '{part.name}' needs its {name}; give {flag}.")
+    return constructor(**options)
 
 
 def check(kind: str, part: Part) -> dict[str, Any]:

@@ -6,6 +6,7 @@ choices ("auto") filled in from the data, and is written to RUN/recipe.json, fro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
@@ -17,9 +18,12 @@ import torch
 from evensphere.data import SOURCES
 from evensphere.data.source import Source
 from evensphere.errors import InputError, unknown_name
+from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
 from evensphere.recipes import ARMS, RECIPES
 from evensphere.recipes.part import KINDS, Part, check, parse_value
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,9 @@ class Recipe:
 
     arm: which of the three arms of a fair comparison this is (see ARMS).
     epochs, batch_size (over all processes): at least 1 and 2.
-    precision: Lightning Fabric's names ('32-true', 'bf16-mixed', '64-true'). workers: processes that decode files.
-    evaluate_every, checkpoint_every: durations. metrics: by name, with options.
+    precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
+    evaluate_every, checkpoint_every: durations.
+    metrics: of the finished encoder. monitor: quick ones on validation images, while training.
     resolved: sizes that followed from the data when the run began; not a choice.
     """
 
@@ -50,7 +55,8 @@ class Recipe:
     workers: int | None = None
     evaluate_every: str = "10 epochs"
     checkpoint_every: str = "5 epochs"
-    metrics: dict[str, dict[str, Any]] = field(default_factory=lambda: {"knn": {}, "probe": {}})
+    metrics: tuple[str, ...] = ("knn", "probe")
+    monitor: tuple[str, ...] = ("knn",)
     resolved: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,6 +64,11 @@ class Recipe:
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        for metric in (*self.metrics, *self.monitor):
+            if metric not in METRICS:
+                raise unknown_name("metric", metric, METRICS)
         for kind in KINDS:
             check(kind, _without_auto(getattr(self, kind)))
 
@@ -72,7 +83,8 @@ class Recipe:
         return recipe
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # with lists for tuples, as it will be read back
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Recipe:
@@ -82,6 +94,7 @@ class Recipe:
             given = {name: value for name, value in content.items() if name in known}
             for kind in KINDS:
                 given[kind] = Part(content[kind]["name"], **content[kind]["options"])
+            given |= {name: tuple(given[name]) for name in ("metrics", "monitor") if name in given}
             return cls(**given)
         except (KeyError, TypeError) as error:
             raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
@@ -120,7 +133,7 @@ def arm_parts(
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-_FIXED = frozenset({"name", "arm", "summary", "resolved", "metrics"})
+_FIXED = frozenset({"name", "arm", "summary", "resolved"})
 
 
 def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
@@ -134,7 +147,10 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
     elif dot:
         raise InputError(f"--set {path} was given, but {head} has no options; write --set {head}=VALUE.")
     else:
-        changed = {head: str(value) if get_type_hints(Recipe)[head] is str else value}
+        hint = get_type_hints(Recipe)[head]
+        if hint == tuple[str, ...]:  # --set monitor=knn,probe
+            value = tuple(str(value).split(","))
+        changed = {head: str(value) if hint is str else value}
     return replace(recipe, **changed)
 
 
@@ -145,6 +161,7 @@ def _without_auto(part: Part) -> Part:
 
 # --- what "auto" becomes ----------------------------------------------------------------------------------------------
 
+_LARGEST_VIEW = 224  # pixels
 _PEAK_FOR_512 = 0.5  # the paper's learning rate, for its batch of 512
 
 
@@ -192,8 +209,8 @@ def with_precision(recipe: Recipe) -> Recipe:
 
 def _view_size(source: Source) -> int:
     if source.image_size is not None:
-        return min(source.image_size)
+        return min(*source.image_size, _LARGEST_VIEW)
     sample = permutation(0, "view size", 0, len(source))[:64].tolist()
     short_sides = sorted(min(source.read(i).shape[1:]) for i in sample)
     median = short_sides[len(short_sides) // 2]
-    return max(32, min(224, median // 32 * 32))
+    return max(32, min(_LARGEST_VIEW, median // 32 * 32))

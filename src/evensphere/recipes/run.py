@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -23,7 +24,7 @@ from evensphere.data.folder import labelled, readable, scan
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take
 from evensphere.engine.checkpoint import load_encoder, save_encoder
-from evensphere.engine.evaluate import build_banks, evaluate_encoder, untrained_knn, validation_monitor
+from evensphere.engine.evaluate import evaluate_encoder, validation_monitor
 from evensphere.engine.train import Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
@@ -53,6 +54,8 @@ def train(
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     console = console or Console(quiet=True)
+    if devices != 1:
+        raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
     run = RunDir(out)
     begun = run.recipe_file.exists()
     if begun and not resume:
@@ -62,7 +65,8 @@ def train(
     elif isinstance(recipe, str):
         recipe = get_recipe(recipe)
     splits: Splits = build("data", recipe.data)
-    fabric = Fabric(accelerator="auto", devices=devices, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
+    fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
     fabric.launch()
     if begun:
         with run.lock():
@@ -106,7 +110,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
         seed=recipe.seed,
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
-        monitor=validation_monitor(splits, views, recipe.seed),
+        monitor=validation_monitor(splits, views, recipe.monitor, recipe.seed),
     )
 
 
@@ -127,8 +131,7 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
     if training.loader.skipped:
         _add_skipped(run, training.loader.skipped, console)
-    metadata = {"backbone": json.dumps(asdict(recipe.backbone)), "views": json.dumps(asdict(recipe.views))}
-    save_encoder(run, training.method.encoder, metadata)
+    save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
     return run.path
 
 
@@ -232,19 +235,21 @@ def evaluate(
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
     splits: Splits = build("data", recipe.data) if data is None else labelled(data)
+    untrained = _build_method(recipe, splits.pretrain.channels).encoder
     encoder = _build_method(recipe, splits.pretrain.channels).encoder
-    chosen = recipe.metrics if metrics is None else {name: recipe.metrics.get(name, {}) for name in metrics}
-    with console.status("Evaluating the untrained encoder"):
-        floor = untrained_knn(encoder, splits, views)
     load_encoder(folder, encoder)
+    with console.status("Evaluating the untrained encoder"):
+        floor = evaluate_encoder(untrained, splits, views, ["knn"])["knn"]
     with console.status("Evaluating the trained encoder"):
-        banks = build_banks(encoder, splits, views)
-        results = evaluate_encoder(banks, chosen)
-    results["knn_untrained"] = floor
-    results["classes"] = list(splits.pretrain.class_names or ())
-    results["train_counts"] = banks.train_counts
-    results["groups"] = class_groups(banks.train_counts, banks.group_rule)
-    results["group_rule"] = banks.group_rule
-    results["settings"] = {"data": str(data) if data is not None else recipe.data.name, "metrics": chosen}
+        results = evaluate_encoder(encoder, splits, views, list(metrics or recipe.metrics))
+    counts = splits.train_counts() or []
+    results |= {
+        "knn_untrained": floor,
+        "classes": list(splits.pretrain.class_names or ()),
+        "train_counts": counts,
+        "groups": class_groups(counts, splits.group_rule),
+        "group_rule": splits.group_rule,
+        "settings": {"data": recipe.data.name if data is None else str(data)},
+    }
     folder.write_json(folder.evaluation_file, results)
     return results

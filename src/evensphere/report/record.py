@@ -1,0 +1,186 @@
+"""A run folder read into a RunRecord. What is unfinished, unlabelled or damaged is described, not refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evensphere.errors import InputError
+from evensphere.report.wording import count, listing
+from evensphere.rundir import RunDir
+
+Json = dict[str, Any]
+
+# Keys of eval.json and what the page calls them, in reading order.
+METRICS = {
+    "probe": "linear probe",
+    "probe_paper": "linear probe, the paper's settings",
+    "knn": "kNN",
+    "knn_untrained": "kNN, untrained encoder",
+}
+GROUPS = {"many": "many (common)", "medium": "medium", "few": "few (rare)", "average": "average"}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run folder says."""
+
+    folder: Path
+    recipe: Json  # empty if unusable; otherwise it has at least a name, an arm, a seed and epochs
+    environment: Json
+    steps: list[Json]
+    evaluations: list[Json]
+    populations: list[Json]  # "prior": the region sizes, summing to 1; "effective": see effective_regions
+    stopped: str  # why training ended before its last step; empty if it did not
+    results: Json
+    skipped: list[tuple[str, str]]
+    finished: bool
+    problems: list[str]  # one sentence for each defect of the files
+
+    @property
+    def label(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def resolved(self) -> Json:
+        return part(self.recipe, "resolved")
+
+    @property
+    def classes(self) -> list[tuple[str, int]]:
+        """Name and number of training images of each class; empty without labels."""
+        names, counts = self.results.get("classes"), self.results.get("train_counts")
+        if not isinstance(names, list) or not isinstance(counts, list) or len(names) != len(counts):
+            return []
+        return [(str(name), int(number(images) or 0)) for name, images in zip(names, counts, strict=True)]
+
+    def score(self, metric: str, key: str) -> float | None:
+        """Percent (std: points) by `metric` (see METRICS), e.g. score("probe", "few"); None if there is none."""
+        return number(part(self.results, metric).get(key))
+
+    def class_score(self, metric: str, i: int) -> float | None:
+        """Percent of class i; None if there is none."""
+        per_class = part(self.results, metric).get("per_class")
+        return number(per_class[i]) if isinstance(per_class, list) and i < len(per_class) else None
+
+    def epoch_of(self, event: Json) -> float | None:
+        """When an event happened, in epochs."""
+        step, per_epoch = number(event.get("step")), number(self.resolved.get("steps_per_epoch"))
+        return step / per_epoch if step is not None and per_epoch else number(event.get("epoch"))
+
+
+def read_runs(runs: Sequence[Path] | Path) -> list[RunRecord]:
+    """The records of the given folders, each folder once. Raises InputError if one holds no recipe.json."""
+    folders = [runs] if isinstance(runs, Path) else list(runs)
+    if not folders:
+        raise InputError("No run folder was given; give at least one folder that `evensphere train` wrote.")
+    return [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read one run folder. Raises InputError if it holds no recipe.json."""
+    run, problems = RunDir.existing(folder), list[str]()
+    recipe = _read_object(run.recipe_file, problems)
+    if recipe and (unusable := _unusable(recipe)):
+        problems.append(f"recipe.json has no usable {listing(unusable)}.")
+        recipe = {}
+    events = _read_events(run.metrics_file, problems)
+    results = _read_object(run.evaluation_file, problems)
+    steps, stops = _of_kind("step", events), _of_kind("stopped", events)
+    return RunRecord(
+        folder=folder,
+        recipe=recipe,
+        environment=_read_object(run.environment_file, problems),
+        steps=steps,
+        evaluations=_of_kind("evaluation", events),
+        populations=[event | regions for event in _of_kind("population", events) if (regions := _regions(event))],
+        stopped=str(stops[-1].get("reason") or "No reason was logged.") if stops else "",
+        results=results,
+        skipped=_read_skipped(run.skipped_file),
+        finished=run.encoder_file.is_file() or _reached_the_end(recipe, steps) or bool(results and not events),
+        problems=problems,
+    )
+
+
+def _read_object(file: Path, problems: list[str]) -> Json:
+    try:
+        content = _json_object(file.read_bytes()) if file.is_file() else {}
+    except OSError:
+        content = None
+    if content is None:
+        problems.append(f"{file.name} is damaged and was not used.")
+    return content or {}
+
+
+def _read_events(file: Path, problems: list[str]) -> list[Json]:
+    """The lines of metrics.jsonl. A last line that was cut short is a run in progress, not damage."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    events = [_json_object(line) if line.strip() else {} for line in lines]
+    if damaged := events[:-1].count(None):
+        problems.append(f"{count(damaged, 'line')} of metrics.jsonl could not be read.")
+    return [event for event in events if event is not None]
+
+
+def _json_object(text: str | bytes) -> Json | None:
+    """None for all that is not a JSON object."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _of_kind(kind: str, events: Sequence[Json]) -> list[Json]:
+    return [event for event in events if event.get("event") == kind]
+
+
+def _read_skipped(file: Path) -> list[tuple[str, str]]:
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    return [(row[0], row[1] if len(row) > 1 else "") for row in csv.reader(io.StringIO(text)) if row][1:]
+
+
+def _unusable(recipe: Json) -> list[str]:
+    """The keys no page can do without, where a recipe lacks them or has something of another kind."""
+    kinds = {"name": str, "arm": str, "seed": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(recipe.get(key), kind)]
+    return wrong + (["epochs"] if number(recipe.get("epochs")) is None else [])
+
+
+def _regions(event: Json) -> Json:
+    """The region sizes of a population event; empty if they are unusable."""
+    given = event.get("prior")
+    sizes = [size for size in map(number, given) if size is not None and size >= 0] if isinstance(given, list) else []
+    total = sum(sizes)
+    if not total > 0 or len(sizes) != len(given or []):
+        return {}
+    prior = [size / total for size in sizes]
+    return {"prior": prior, "effective": effective_regions(prior)}
+
+
+def _reached_the_end(recipe: Json, steps: list[Json]) -> bool:
+    total = number(part(recipe, "resolved").get("total_steps"))
+    last = number(steps[-1].get("step")) if steps else None
+    return total is not None and last is not None and last + 1 >= total
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for everything else that JSON can hold."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def part(content: Json, key: str) -> Json:
+    """The object under a key; empty if there is none."""
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def effective_regions(prior: Sequence[float]) -> float:
+    """exp(entropy) of region sizes that sum to 1: K when all are equal, 1 when one region holds everything."""
+    return math.exp(-sum(share * math.log(share) for share in prior if share > 0))

@@ -1,0 +1,141 @@
+"""Killed with -9 again and again and resumed, a run equals one that was never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from evensphere.rundir import RunDir
+
+# 61 images in batches of 16: three full ones and a partial one of 13, so 4 steps an epoch; GH from epoch 3 of 6, with a
+# ramp of 2 epochs; a checkpoint every 3 steps, so that most lie inside an epoch
+SETTINGS = [
+    "epochs=6", "batch_size=16", "workers=2", "checkpoint_every=3 steps", "evaluate_every=2 epochs",
+    "precision=32-true", "views=cifar", "views.size=16", "backbone=resnet-small", "backbone.width=8",
+    "backbone.stages=2", "schedule.learning_rate=0.05", "schedule.middle=0.03", "harmonizer.anchors=6",
+    "harmonizer.ramp=2 epochs", "harmonizer.update_every=2 epochs",
+]  # fmt: skip
+
+# One process imports everything once; each job is a fork of it that trains and, maybe, dies without a word: before the
+# optimiser step `kill_step`, or half-way through writing `kill_file`.
+SCRIPT = """
+import json, os, sys
+import torch
+torch.set_num_threads(1)
+from evensphere import rundir
+from evensphere.engine import checkpoint, train as engine
+from evensphere.recipes.recipe import get_recipe, with_data
+from evensphere.recipes.run import train
+
+def go(images, out, kill_step, kill_file, settings):
+    def take_step(training, step_module, batch, progress, fabric, original=engine._take_step):
+        if progress.step == kill_step:
+            os.kill(os.getpid(), 9)
+        return original(training, step_module, batch, progress, fabric)
+
+    def atomic_write(path, data, original=rundir.atomic_write):
+        if path.name == kill_file:
+            path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
+            os.kill(os.getpid(), 9)
+        original(path, data)
+
+    engine._take_step, checkpoint.atomic_write = take_step, atomic_write
+    train(with_data(get_recipe("folder"), images).set(settings), out, resume=True)
+
+for job in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        go(*job)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+Death = tuple[int | None, str]
+NO_DEATH: Death = (None, "")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """61 pictures of two classes in files of different sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    digits = load_digits(n_class=2)
+    for i in range(61):
+        side = 16 + i % 7
+        picture = Image.fromarray((digits.images[i] * 15).astype("uint8")).resize((side, side + i % 3))
+        target = folder / str(digits.target[i]) / f"{i}.png"
+        target.parent.mkdir(exist_ok=True)
+        picture.save(target)
+    return folder
+
+
+def train(images: Path, out: Path, deaths: list[Death]) -> list[int]:
+    """Start the run, and resume it, once for every death; the exit codes."""
+    jobs = [(str(images), str(out), *death, SETTINGS) for death in deaths]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [int(code) for code in done.stdout.split()]
+
+
+def flatten(state: object, path: str = "") -> dict[str, object]:
+    """Every leaf of a checkpoint, by where it is."""
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flatten(value, f"{path}/{key}").items()}
+    if isinstance(state, list):
+        return {k: v for i, value in enumerate(state) for k, v in flatten(value, f"{path}/{i}").items()}
+    return {path: state}
+
+
+def same(value: object, other: object) -> bool:
+    if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(value, other)
+    return value == other
+
+
+def test_a_run_killed_again_and_again_equals_one_never_stopped(images: Path, tmp_path: Path) -> None:
+    unbroken, killed = RunDir(tmp_path / "unbroken"), RunDir(tmp_path / "killed")
+    assert train(images, unbroken.path, [NO_DEATH]) == [0]
+    resolved = unbroken.read_recipe()["resolved"]
+    assert (resolved["num_images"], resolved["steps_per_epoch"], resolved["warm_up_steps"]) == (61, 4, 12)
+
+    deaths: list[Death] = [
+        (1, ""),  # before the first checkpoint: start over
+        (5, ""),  # in the middle of an epoch
+        (None, "step-000000009.pt"),  # half-way through writing a checkpoint
+        (11, ""),  # before the last step of the warm-up, in the partial batch
+        (12, ""),  # at the stage change
+        (14, ""),  # inside the ramp
+        (None, "step-000000024.pt"),  # the last checkpoint of all
+    ]
+    assert train(images, killed.path, [*deaths, NO_DEATH]) == [-9] * len(deaths) + [0]
+
+    assert killed.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
+    assert killed.encoder_file.read_bytes() == unbroken.encoder_file.read_bytes()
+    assert killed.checkpoint_steps() == unbroken.checkpoint_steps()
+    states = [flatten(torch.load(run.checkpoint_file(24), weights_only=True)) for run in (unbroken, killed)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert same(value, states[1][name]), name
+    assert any("population/values" in name for name in states[0]), "the memory is in the checkpoint"
+    steps = [event["step"] for event in killed.read_metrics() if event["event"] == "step"]
+    assert steps == list(range(24)), "no line is missing or doubled"
+
+
+def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
+    out = RunDir(tmp_path / "run")
+
+    def files() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in out.path.rglob("*") if file.name != ".lock"}
+
+    assert train(images, out.path, [NO_DEATH]) == [0]
+    before = files()
+    assert train(images, out.path, [NO_DEATH]) == [0]
+    assert files() == before
+    assert out.read_recipe()["resolved"]["anchors"] == 6

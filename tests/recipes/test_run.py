@@ -1,0 +1,240 @@
+"""Runs from beginning to end, and every way to begin one wrongly."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from evensphere.data.source import ArraySource
+from evensphere.errors import InputError, TrainingStopped
+from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_sizes
+from evensphere.recipes.run import evaluate, train
+from evensphere.rundir import RunDir
+
+TINY = ["epochs=4", "backbone.width=8", "batch_size=64", "evaluate_every=2 epochs"]
+
+
+def tiny(arm: str = "gh", *settings: str) -> Recipe:
+    return get_recipe("digits-lt", arm).set([*TINY, *settings])
+
+
+def save_digits(folder: Path, count: int = 40, side: int = 20, classes: int = 3) -> Path:
+    """Pictures of digits in class folders."""
+    digits = load_digits(n_class=classes)
+    for i in range(count):
+        target = folder / f"class{digits.target[i]}" / f"{i}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[i] * 15).astype("uint8")).resize((side, side)).save(target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return RunDir(train(tiny(), tmp_path_factory.mktemp("runs") / "gh"))
+
+
+def test_a_run_leaves_everything_it_promises(finished: RunDir) -> None:
+    recipe = finished.read_recipe()
+    resolved = recipe["resolved"]
+    assert resolved["num_images"] == 383
+    assert resolved["steps_per_epoch"] == 6, "five full batches and a partial one"
+    assert resolved["total_steps"] == 24
+    assert resolved["warm_up_steps"] == 12
+    assert resolved["anchors"] == 7, "K follows from 383 images"
+    assert finished.encoder_file.exists()
+    assert json.loads(finished.environment_file.read_text())["packages"]["torch"]
+    events = finished.read_metrics()
+    assert [event["step"] for event in events if event["event"] == "step"] == list(range(24))
+    assert [event["epoch"] for event in events if event["event"] == "evaluation"] == [1, 3]
+    harmonized = [event["gh"] > 0 for event in events if event["event"] == "step"]
+    assert harmonized == [False] * 12 + [True] * 12
+    priors = [event["prior"] for event in events if event["event"] == "population"]
+    assert priors
+    assert all(sum(prior) == pytest.approx(1, abs=1e-5) for prior in priors)
+
+
+def test_the_recipe_can_be_read_back(finished: RunDir) -> None:
+    recipe = Recipe.from_json(finished.read_recipe())
+    assert recipe.to_json() == finished.read_recipe()
+
+
+def test_evaluation_reports_groups_and_beats_the_untrained_encoder(tmp_path: Path) -> None:
+    run = train(get_recipe("digits-lt").set(["epochs=40", "backbone.width=16"]), tmp_path / "run")
+    results = evaluate(run)
+    assert results == json.loads((run / "eval.json").read_text())
+    assert results["knn"]["average"] > results["knn_untrained"]["average"] + 3
+    for name in ("knn", "probe", "knn_untrained"):
+        scores = results[name]
+        assert set(scores) >= {"many", "medium", "few", "std", "std_sample", "average", "per_class"}
+        assert scores["test_images"] == {"many": 160, "medium": 120, "few": 120}
+    assert len(results["classes"]) == len(results["train_counts"]) == len(results["groups"]) == 10
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(finished: RunDir, tmp_path: Path) -> None:
+    again = RunDir(train(tiny(), tmp_path / "again"))
+    other = RunDir(train(tiny("gh", "seed=1"), tmp_path / "other"))
+    assert again.metrics_file.read_bytes() == finished.metrics_file.read_bytes()
+    assert again.encoder_file.read_bytes() == finished.encoder_file.read_bytes()
+    assert other.metrics_file.read_bytes() != finished.metrics_file.read_bytes()
+
+
+def test_in_the_warm_up_gh_changes_nothing(finished: RunDir, tmp_path: Path) -> None:
+    """The two-stage arm is the exact control: the same run until GH acts, another one afterwards."""
+    control = RunDir(train(tiny("two-stage"), tmp_path / "control"))
+    losses = [
+        [event["loss"] for event in run.read_metrics() if event["event"] == "step"] for run in (finished, control)
+    ]
+    assert losses[0][:12] == losses[1][:12]
+    assert losses[0][12] != losses[1][12]
+
+
+def test_a_folder_with_dirt_trains_and_lists_it(tmp_path: Path) -> None:
+    images = save_digits(tmp_path / "images", count=60)
+    for i in range(10):
+        (images / f"class{i % 3}" / f"broken{i}.jpg").write_bytes(os.urandom(50 * i))
+    recipe = with_data(get_recipe("folder"), str(images)).set(["epochs=2", "workers=2", "backbone.width=8"])
+    run = RunDir(train(recipe, tmp_path / "run"))
+    assert len(run.read_skipped()) == 10
+    assert all(path.split("/")[1].startswith("broken") and reason for path, reason in run.read_skipped())
+    resolved = Recipe.from_json(run.read_recipe())
+    assert resolved.resolved["num_images"] == 60
+    assert resolved.views.options["size"] == 32
+    assert resolved.backbone.options["stem"] == "cifar"
+    assert resolved.batch_size == 16
+    assert resolved.schedule.options["learning_rate"] == pytest.approx(0.5 * 16 / 512)
+    assert evaluate(run.path)["classes"] == ["class0", "class1", "class2"]
+
+
+def test_a_flat_folder_needs_no_labels(tmp_path: Path) -> None:
+    images = tmp_path / "flat"
+    images.mkdir()
+    for file in save_digits(tmp_path / "nested").rglob("*.png"):
+        file.rename(images / file.name)
+    recipe = with_data(get_recipe("folder"), str(images)).set(["epochs=1", "workers=0", "backbone.width=4"])
+    run = train(recipe, tmp_path / "run")
+    with pytest.raises(InputError, match="no labels"):
+        evaluate(run)
+    assert "probe" in evaluate(run, data=tmp_path_labelled(tmp_path))
+
+
+def tmp_path_labelled(tmp_path: Path) -> Path:
+    return save_digits(tmp_path / "labelled", count=30)
+
+
+def test_a_run_in_half_precision_learns(tmp_path: Path) -> None:
+    run = RunDir(train(tiny("gh", "precision=bf16-mixed"), tmp_path / "run"))
+    losses = [event["ssl"] for event in run.read_metrics() if event["event"] == "step"]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match=r"at step \d+ .* learning rate"):
+        train(tiny("base", "schedule.learning_rate=1e30", "schedule.warm_up=0.0"), tmp_path / "run")
+    events = RunDir(tmp_path / "run").read_metrics()
+    assert events[-1]["event"] == "stopped"
+
+
+# --- mistakes: one sentence, and nothing written ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["harmonizer.anchors=1"], "at least 2"),
+        (["data.imbalance=0"], "imbalance"),
+        (["batch_size=1"], "at least 2"),
+        (["epochs=0"], "at least 1"),
+        (["method=simlcr"], "did you mean 'simclr'"),
+        (["method.temperatur=0.1"], "did you mean 'temperature'"),
+        (["method.temperature=cold"], "takes a number"),
+        (["method.temperature=0"], "above 0"),
+        (["backbone=timm/resnet1800"], "timm model"),
+        (["harmonizer.warm_up=soon"], "not a duration"),
+        (["schedule.stage_change=1.5"], "not a duration"),
+        (["precision=7bit"], "precision"),
+        (["evaluate_every=never"], "not a duration"),
+        (["views.size=1"], "at least 2"),
+        (["nonsense"], "NAME=VALUE"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing_behind(tmp_path: Path, settings: list[str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        train(get_recipe("digits-lt").set(settings), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "one image", "file"])
+def test_folders_without_enough_images_are_refused(tmp_path: Path, kind: str) -> None:
+    images = tmp_path / "images"
+    if kind == "file":
+        images.write_text("not a folder")
+    elif kind != "missing":
+        images.mkdir()
+    if kind == "one image":
+        Image.new("RGB", (32, 32)).save(images / "only.png")
+    with pytest.raises(InputError):
+        train(with_data(get_recipe("folder"), str(images)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="choose another --out"):
+        train(tiny(), tmp_path / "file" / "run")
+
+
+def test_a_run_is_not_overwritten(finished: RunDir) -> None:
+    before = finished.recipe_file.read_bytes()
+    with pytest.raises(InputError, match="already holds a run"):
+        train(tiny(), finished.path)
+    assert finished.recipe_file.read_bytes() == before
+
+
+def test_a_run_in_use_is_refused(finished: RunDir) -> None:
+    refused: list[InputError] = []
+
+    def second() -> None:
+        try:
+            finished.lock()
+        except InputError as error:
+            refused.append(error)
+
+    with finished.lock():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert "in use" in str(refused[0])
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    run = RunDir(train(tiny(), tmp_path / "run"))
+    run.encoder_file.unlink()
+    run.checkpoint_file(run.checkpoint_steps()[-1]).write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(tiny(), run.path, resume=True)
+
+
+def test_sizes_follow_from_the_data() -> None:
+    source = ArraySource("zeros", torch.zeros(5000, 1, 80, 100, dtype=torch.uint8))
+    recipe = get_recipe("folder")
+    sized = with_sizes(recipe, source)
+    assert (sized.views.options["size"], sized.batch_size, sized.backbone.options["stem"]) == (80, 256, "imagenet")
+    assert sized.schedule.options["learning_rate"] == pytest.approx(0.25)
+    assert sized.schedule.options["middle"] == pytest.approx(0.15)
+    assert recipe.batch_size == "auto", "a recipe is never changed in place"
+
+
+def test_training_does_not_depend_on_the_global_generator(tmp_path: Path, finished: RunDir) -> None:
+    torch.manual_seed(123)
+    np.random.seed(5)
+    again = RunDir(train(tiny(), tmp_path / "again"))
+    assert again.encoder_file.read_bytes() == finished.encoder_file.read_bytes()

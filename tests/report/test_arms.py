@@ -1,0 +1,63 @@
+"""Runs that differ only in their seed are one arm, and only those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.report.fake_runs import make_run, results, said
+
+from evensphere.report.arms import group_arms, main_metric, spread
+from evensphere.report.record import read_runs
+
+
+def test_seeds_are_grouped_and_order_does_not_matter(six: list[Path]) -> None:
+    for folders in (six, six[::-1]):
+        arms = group_arms(read_runs(folders))
+        assert [(arm.kind, [run.recipe["seed"] for run in arm.runs]) for arm in arms] == [
+            ("base", [0, 1, 2]),
+            ("gh", [0, 1, 2]),
+        ]
+        few = arms[1].spread("probe", "few")
+        assert few is not None
+        assert (few.mean, few.std, few.seeds) == (44.0, 1.0, 3)
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path: Path) -> None:
+    heavy = {"name": "gh", "options": {"weight": 2.0}}
+    make_run(tmp_path / "a", seed=0, eval_json=results(40))
+    make_run(tmp_path / "b", seed=1, eval_json=results(50), harmonizer=heavy, workers=9)
+    arms = group_arms(read_runs([tmp_path / "a", tmp_path / "b"]))
+    assert [arm.label for arm in arms] == ["with GH, harmonizer.weight=1.0", "with GH, harmonizer.weight=2.0"]
+    assert len({arm.look.color for arm in arms}) == 2
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, seed=7, eval_json=results(40)) for name in ("a", "b")]
+    assert len(read_runs([folders[0], folders[0] / ".." / "a"])) == 1
+    assert "b: same recipe and seed as another run, counted once." in said(folders)
+    assert "with GH (1 seed)" in said(folders)
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=9))
+def test_spread_is_mean_and_sample_deviation(values: list[float]) -> None:
+    found = spread([*values, None])
+    assert found is not None
+    assert found.std is not None
+    np.testing.assert_allclose([found.mean, found.std], [np.mean(values), np.std(values, ddof=1)], atol=1e-9)
+
+
+def test_the_main_metric_scored_every_arm(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "base", 0, results(40))
+    make_run(tmp_path / "b", "gh", 0, {key: value for key, value in results(40).items() if key != "probe"})
+    assert main_metric(group_arms(read_runs(tmp_path / "a"))) == "probe"
+    assert main_metric(group_arms(read_runs([tmp_path / "a", tmp_path / "b"]))) == "knn"
+
+
+def test_the_seed_of_the_data_is_a_seed_too(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path / str(seed), seed=seed, eval_json=results(40), data={"name": "d", "options": {"seed": seed}})
+    (arm,) = group_arms(read_runs([tmp_path / str(seed) for seed in range(3)]))
+    assert len(arm.runs) == 3

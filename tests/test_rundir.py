@@ -1,0 +1,61 @@
+"""A run on disk: whole files or none, and metrics that can be cut back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evensphere.errors import InputError
+from evensphere.rundir import RunDir, atomic_write
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    atomic_write(file, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            atomic_write(file, "new")
+    assert file.read_text() == "old"
+    atomic_write(file, b"new")
+    assert file.read_text() == "new"
+
+
+def test_metrics_are_appended_and_cut_back(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert run.read_metrics() == []
+    run.append_metrics({"step": 0})
+    size = run.metrics_size()
+    run.append_metrics({"step": 1})
+    assert [event["step"] for event in run.read_metrics()] == [0, 1]
+    run.truncate_metrics(size)
+    assert [event["step"] for event in run.read_metrics()] == [0]
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 1, "lo')
+    assert [event["step"] for event in run.read_metrics()] == [0], "a line cut short by a kill is left out"
+
+
+def test_only_whole_checkpoints_count_and_old_ones_go(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    for step in (5, 10, 15, 20, 1_000_000_000):
+        run.checkpoint_file(step).touch()
+    (run.checkpoints / "step-000000030.pt.part").touch()
+    assert run.checkpoint_steps() == [5, 10, 15, 20, 1_000_000_000]
+    run.prune_checkpoints(keep=2, milestones=(10,))
+    assert run.checkpoint_steps() == [10, 20, 1_000_000_000]
+
+
+def test_skipped_files_survive_strange_names(tmp_path: Path) -> None:
+    run, skipped = RunDir(tmp_path), [('a,"b"\nc.jpg', "cut off"), ("plain.png", "not an image, at all")]
+    run.write_skipped(skipped)
+    assert run.read_skipped() == skipped
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        RunDir.existing(tmp_path)
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        RunDir.existing(tmp_path).read_recipe()
