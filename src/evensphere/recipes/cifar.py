@@ -18,7 +18,6 @@ def cifar100_lt(arm: str = "gh") -> Recipe:
     harmonizer, schedule = arm_parts(arm, gh, learning_rate=0.5, warm_up=0.01, middle=0.3)
     return Recipe(
         name="cifar100-lt",
-        arm=arm,
         summary="CIFAR-100-LT, imbalance 100, the paper's setting",
         data=Part("cifar100", imbalance=100),
         views=Part("cifar", size=32),

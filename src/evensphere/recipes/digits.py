@@ -12,7 +12,6 @@ def digits_lt(arm: str = "gh") -> Recipe:
     harmonizer, schedule = arm_parts(arm, gh, learning_rate=0.3, warm_up=0.05, middle=0.18)
     return Recipe(
         name="digits-lt",
-        arm=arm,
         summary="long-tailed handwritten digits, 8x8",
         data=Part("digits", imbalance=20),
         views=Part("digits", size=8),

@@ -16,7 +16,6 @@ def folder(arm: str = "gh") -> Recipe:
     harmonizer, schedule = arm_parts(arm, gh, learning_rate="auto", warm_up=0.05, middle="auto")
     return Recipe(
         name="folder",
-        arm=arm,
         summary="a folder of images",
         data=Part("folder"),
         views=Part("photos", size="auto"),

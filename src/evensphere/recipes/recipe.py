@@ -30,7 +30,6 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 class Recipe:
     """All choices of a run. "auto" is filled in from the data by `with_sizes` and `with_precision`.
 
-    arm: which of the three arms of a fair comparison this is (see ARMS).
     epochs, batch_size (over all processes): at least 1 and 2.
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
     evaluate_every, checkpoint_every: durations.
@@ -39,7 +38,6 @@ class Recipe:
     """
 
     name: str
-    arm: str
     summary: str
     data: Part
     views: Part
@@ -72,6 +70,13 @@ class Recipe:
         for kind in KINDS:
             check(kind, _without_auto(getattr(self, kind)))
 
+    @property
+    def arm(self) -> str:
+        """Which of the three arms of a fair comparison this is (see ARMS)."""
+        if self.harmonizer.name != "none":
+            return "gh"
+        return "two-stage" if self.schedule.name == "two-stage" else "base"
+
     def set(self, settings: Sequence[str]) -> Recipe:
         """A copy with settings of the form 'epochs=3', 'method=simclr' or 'method.temperature=0.2' applied in order."""
         recipe = self
@@ -83,8 +88,9 @@ class Recipe:
         return recipe
 
     def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # with lists for tuples, as it will be read back
-        return content
+        content = {"name": self.name, "arm": self.arm, **asdict(self)}
+        read_back: dict[str, Any] = json.loads(json.dumps(content))  # with lists for tuples
+        return read_back
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Recipe:
@@ -133,7 +139,7 @@ def arm_parts(
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-_FIXED = frozenset({"name", "arm", "summary", "resolved"})
+_FIXED = frozenset({"name", "summary", "resolved"})
 
 
 def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:

@@ -1,0 +1,108 @@
+"""Recipes as values: arms, settings, and what is written down."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from evensphere.errors import InputError
+from evensphere.recipes import ARMS, RECIPES
+from evensphere.recipes.part import Part
+from evensphere.recipes.recipe import Recipe, get_recipe, with_data
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_recipe_has_every_arm_and_can_be_read_back(name: str, arm: str) -> None:
+    recipe = get_recipe(name, arm)
+    assert recipe.arm == arm
+    written = json.loads(json.dumps(recipe.to_json()))
+    assert (written["name"], written["arm"]) == (name, arm)
+    assert Recipe.from_json(written) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_arms_differ_in_nothing_but_harmonizer_and_schedule(name: str) -> None:
+    written = {arm: get_recipe(name, arm).to_json() for arm in ARMS}
+    for field, value in written["gh"].items():
+        same = {arm: content[field] == value for arm, content in written.items()}
+        assert all(same.values()) or field in ("arm", "harmonizer", "schedule"), field
+    assert written["gh"]["schedule"] == written["two-stage"]["schedule"]
+    assert written["gh"]["schedule"]["options"]["stage_change"] == written["gh"]["harmonizer"]["options"]["warm_up"]
+    assert written["base"]["schedule"]["name"] == "plain"
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    recipe = get_recipe("cifar100-lt")
+    assert (recipe.epochs, recipe.batch_size) == (1000, 512)
+    assert recipe.harmonizer.options["warm_up"] * recipe.epochs == 500
+    assert recipe.harmonizer.options["ramp"] * recipe.epochs == 10
+    assert recipe.schedule.options["warm_up"] * recipe.epochs == 10
+    assert (recipe.schedule.options["learning_rate"], recipe.schedule.options["middle"]) == (0.5, 0.3)
+    assert recipe.method.options["temperature"] == 0.2
+
+
+def test_settings_change_a_copy_with_the_right_types() -> None:
+    recipe = get_recipe("digits-lt")
+    changed = recipe.set(
+        [
+            "epochs=3",
+            "seed=5",
+            "method.temperature=0.3",
+            "backbone=timm/resnet18",
+            "views.scale=[0.3, 1.0]",
+            "harmonizer.warm_up=2 epochs",
+            "monitor=knn,probe",
+            "data.imbalance=100",
+        ]
+    )
+    assert (changed.epochs, changed.seed, changed.monitor) == (3, 5, ("knn", "probe"))
+    assert changed.method == Part("simclr", temperature=0.3)
+    assert changed.backbone == Part("timm/resnet18")
+    assert changed.views.options["scale"] == [0.3, 1.0]
+    assert changed.harmonizer.options["warm_up"] == "2 epochs"
+    assert changed.data.options["imbalance"] == 100
+    assert recipe == get_recipe("digits-lt")
+
+
+def test_without_its_harmonizer_the_gh_arm_is_the_control() -> None:
+    assert get_recipe("digits-lt").set(["harmonizer=none"]) == get_recipe("digits-lt", "two-stage")
+
+
+def test_data_is_a_path_or_another_data_set() -> None:
+    assert with_data(get_recipe("cifar100-lt"), "/images").data == Part("cifar100", imbalance=100, path="/images")
+    assert with_data(get_recipe("cifar100-lt"), "cifar10").data == Part("cifar10")
+    assert with_data(get_recipe("folder"), None).data == Part("folder")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("epoch=3", "did you mean 'epochs'"),
+        ("name=mine", "Unknown setting"),
+        ("epochs.x=3", "has no options"),
+        ("monitor=knnn", "did you mean 'knn'"),
+        ("harmonizer.anchor=3", "did you mean 'anchors'"),
+        ("harmonizer.anchors=[3]", "a whole number or 'auto'"),
+        ("harmonizer.num_samples=3", "Unknown option"),
+        ("views.flip=often", "takes a number"),
+        ("views.scale=0.3", "a list of a number"),
+        ("data=nowhere.module:thing", "cannot be imported"),
+        ("precision=64", "known: 32-true"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        get_recipe("digits-lt").set([setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_of_ones_own_need_no_registration() -> None:
+    recipe = get_recipe("digits-lt").set(["method=evensphere.methods.simclr:SimCLR", "method.temperature=0.5"])
+    assert recipe.method == Part("evensphere.methods.simclr:SimCLR", temperature=0.5)
+
+
+def test_an_incomplete_recipe_file_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="incomplete"):
+        Recipe.from_json({"name": "x"})
