@@ -6,6 +6,7 @@ imported inside its function.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -44,6 +45,11 @@ def _options(
 
 def main() -> None:
     """Run the command line. `--debug` anywhere shows the traceback of an error instead of its sentence."""
+    # OpenMP threads wait for each other by spinning, which beside one busy process costs a small network on two cores
+    # 14/15 of its speed; spinning briefly and then sleeping costs 2/3, and nothing on an idle machine (docs/log.md).
+    # Read when torch is loaded, which happens later, inside a command.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
