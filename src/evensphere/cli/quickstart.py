@@ -83,7 +83,5 @@ def _sentence(results: dict[str, list[dict[str, Any]]], seeds: int) -> str:
         for column in ("few", "average")
     }
     parts = ", ".join(f"{column} {mean(values):+.2f} points" for column, values in differences.items())
-    caution = (
-        "a sanity check that the machinery works, not evidence: GH's effect is a matter of long runs on larger data"
-    )
+    caution = "a check that the machinery works, not evidence for or against GH"
     return f"GH against SimCLR, linear probe, paired over {seeds} seed(s): {parts} ({caution})."

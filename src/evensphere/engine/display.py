@@ -59,7 +59,7 @@ class Display:
         self.accuracy = f"  {name} {accuracy:.1f} %"
         if not self.console.is_terminal:
             self.console.print(
-                f"{self.title}: epoch {epoch}/{self.epochs},{self.accuracy} on validation, "
+                f"{self.title}: epoch {epoch}/{self.epochs}, {self.accuracy.strip()} on validation, "
                 f"{self.speed():,.0f} images/s",
                 soft_wrap=True,
             )

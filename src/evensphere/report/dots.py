@@ -66,3 +66,9 @@ def range_with_room(rows: Sequence[Row]) -> list[float]:
     low, high = min(lows), max(highs)
     width = max(high - low, 5.0)
     return [low - 0.07 * width, high + 0.27 * width]
+
+
+def percent_ticks(low: float, high: float) -> list[int]:
+    """At most seven round numbers in the range, none of them above 100 %."""
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step < 7 or step == 20)
+    return [tick for tick in range(0, 101, step) if low <= tick <= high]

@@ -13,7 +13,7 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from evensphere.report.arms import Arm, ClassScores, evaluated, runs_of
-from evensphere.report.dots import Dot, Row, class_rows, group_rows, placed, range_with_room
+from evensphere.report.dots import Dot, Row, class_rows, group_rows, percent_ticks, placed, range_with_room
 from evensphere.report.record import Json, RunRecord, number
 
 Points = list[tuple[float, float]]
@@ -46,11 +46,12 @@ def dot_figure(arms: Sequence[Arm], rows: Sequence[Row], numbers: bool) -> go.Fi
     for arm, dots in placed(arms, rows):
         if dots:
             _add_dots(figure, arm, dots, numbers)
+    reach = range_with_room(rows)
     ticks = {"tickvals": [-i for i in range(len(rows))], "ticktext": [escape(row.label) + " " for row in rows]}
     figure.update_layout(
         _layout(height=60 + len(rows) * (22 + (24 if numbers else 12) * len(arms))),
         yaxis={**ticks, "range": [-len(rows) + 0.5, 0.5], "showgrid": False},
-        xaxis={"ticksuffix": " %", "nticks": 7, "range": range_with_room(rows)},
+        xaxis={"ticksuffix": " %", "tickvals": percent_ticks(*reach), "range": reach},
         shapes=[_band(-i) for i in range(0, len(rows), 2)],
     )
     return figure

@@ -9,7 +9,7 @@ from typing import Any
 
 from evensphere.errors import InputError
 from evensphere.report.arms import Arm, evaluated, group_arms, main_metric
-from evensphere.report.dots import Row, group_rows, placed, range_with_room
+from evensphere.report.dots import Row, group_rows, percent_ticks, placed, range_with_room
 from evensphere.report.page import write_file
 from evensphere.report.record import METRICS, read_runs
 from evensphere.report.wording import count
@@ -55,7 +55,9 @@ def _draw_dots(axes: Any, arms: Sequence[Arm], rows: Sequence[Row]) -> None:
         axes.plot([], [], label=arm.label, markersize=10, **look)
     axes.set_yticks([-i for i in range(len(rows))], [row.label for row in rows], fontsize=17)
     axes.set_ylim(-len(rows) + 0.5, 0.5)
-    axes.set_xlim(*range_with_room(rows))
+    reach = range_with_room(rows)
+    axes.set_xticks(percent_ticks(*reach))
+    axes.set_xlim(*reach)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
