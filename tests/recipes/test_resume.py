@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -139,3 +140,18 @@ def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
     assert train(images, out.path, [NO_DEATH]) == [0]
     assert files() == before
     assert out.read_recipe()["resolved"]["anchors"] == 6
+
+
+@pytest.mark.soak
+def test_a_run_killed_at_random_moments_equals_one_never_stopped(images: Path, tmp_path: Path) -> None:
+    unbroken = RunDir(tmp_path / "unbroken")
+    assert train(images, unbroken.path, [NO_DEATH]) == [0]
+    random = Random(0)
+    for attempt in range(10):
+        killed = RunDir(tmp_path / f"killed{attempt}")
+        steps: list[Death] = [(step, "") for step in sorted(random.sample(range(24), 4))]
+        files: list[Death] = [(None, f"step-{step:09d}.pt") for step in sorted(random.sample(range(3, 25, 3), 2))]
+        train(images, killed.path, sorted(steps + files, key=lambda _: random.random()))
+        assert train(images, killed.path, [NO_DEATH]) == [0]
+        assert killed.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
+        assert killed.encoder_file.read_bytes() == unbroken.encoder_file.read_bytes()

@@ -199,6 +199,28 @@ def test_a_run_is_not_overwritten(finished: RunDir) -> None:
     assert finished.recipe_file.read_bytes() == before
 
 
+@pytest.mark.parametrize("settings", [["epochs=5"], ["method.temperature=0.1"], ["seed=1"], ["harmonizer=none"]])
+def test_a_run_is_not_resumed_with_other_settings(finished: RunDir, settings: list[str]) -> None:
+    with pytest.raises(InputError, match="was begun with"):
+        train(tiny("gh", *settings), finished.path, resume=True)
+
+
+def test_images_may_move_between_stop_and_resume(tmp_path: Path) -> None:
+    images = save_digits(tmp_path / "images", count=40)
+    settings = ["epochs=2", "workers=0", "backbone.width=4"]
+    run = RunDir(train(with_data(get_recipe("folder"), str(images)).set(settings), tmp_path / "run"))
+    weights = run.encoder_file.read_bytes()
+    run.encoder_file.unlink()
+    moved = images.rename(tmp_path / "elsewhere")
+    (moved / "class0" / "a new one.png").write_bytes((moved / "class0" / "0.png").read_bytes())
+    train(with_data(get_recipe("folder"), str(moved)).set(settings), run.path, resume=True)
+    assert run.encoder_file.read_bytes() == weights, "and a new image is left out"
+    run.encoder_file.unlink()
+    (moved / "class0" / "0.png").unlink()
+    with pytest.raises(InputError, match="are gone"):
+        train(with_data(get_recipe("folder"), str(moved)).set(settings), run.path, resume=True)
+
+
 def test_a_run_in_use_is_refused(finished: RunDir) -> None:
     refused: list[InputError] = []
 

@@ -61,8 +61,10 @@ def save_encoder(run: RunDir, encoder: nn.Module, description: dict[str, Any]) -
 def load_encoder(run: RunDir, encoder: nn.Module) -> None:
     """Put the weights of encoder.safetensors into an encoder of the same shape."""
     if not run.encoder_file.is_file():
+        name = run.read_recipe()["name"]
         raise InputError(
-            f"{run.path} has no finished encoder; go on training with `evensphere train --resume --out {run.path}`."
+            f"{run.path} has no finished encoder; go on training with "
+            f"`evensphere train {name} --resume --out {run.path}` and the settings it was begun with."
         )
     try:
         encoder.load_state_dict(load_safetensors(run.encoder_file.read_bytes()))

@@ -30,6 +30,7 @@ def cifar100_lt(arm: str = "gh") -> Recipe:
         batch_size=512,
         evaluate_every="50 epochs",
         checkpoint_every="10 epochs",
+        metrics=("knn", "probe", "probe_paper"),
     )
 
 
@@ -50,4 +51,5 @@ def cifar100_lt_small(arm: str = "gh") -> Recipe:
         epochs=100,
         evaluate_every="5 epochs",
         checkpoint_every="5 epochs",
+        metrics=("knn", "probe"),
     )

@@ -87,6 +87,22 @@ class Recipe:
             recipe = _set_one(recipe, path.strip(), parse_value(text.strip()))
         return recipe
 
+    def resuming(self, begun: Recipe) -> Recipe:
+        """The recipe to go on with a run with: what it was begun with, on data that may have moved.
+
+        Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
+        """
+        mine, theirs = _flat(self.to_json()), _flat(begun.to_json())
+        free = ("resolved", "summary", "workers", "data.options.path")
+        for name in sorted(mine | theirs):
+            differs = mine.get(name) != theirs.get(name) and mine.get(name) != "auto"
+            if differs and not name.startswith(free):
+                raise InputError(
+                    f"This run was begun with {name}={theirs.get(name)}, and {mine.get(name)} was given now; "
+                    "resume it with the settings it was begun with, or choose another --out."
+                )
+        return replace(begun, data=self.data, workers=self.workers)
+
     def to_json(self) -> dict[str, Any]:
         content = {"name": self.name, "arm": self.arm, **asdict(self)}
         read_back: dict[str, Any] = json.loads(json.dumps(content))  # with lists for tuples
@@ -158,6 +174,14 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
             value = tuple(str(value).split(","))
         changed = {head: str(value) if hint is str else value}
     return replace(recipe, **changed)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"method.options.temperature": 0.2, ...}"""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _without_auto(part: Part) -> Part:

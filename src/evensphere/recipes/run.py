@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -48,22 +49,22 @@ def train(
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
-    recipe: a Recipe or the name of one. resume: go on with the run in `out`, with the recipe written there, if it was
-        begun; a finished run is left as it is. devices: processes (1 for now). console: where progress is shown; None
-        shows nothing.
+    recipe: a Recipe or the name of one.
+    resume: go on with the run in `out` if it was begun, which must have been with the same recipe; its images may have
+        moved. A finished run is left as it is.
+    devices: processes (1 for now). console: where progress is shown; None shows nothing.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     console = console or Console(quiet=True)
     if devices != 1:
         raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
     run = RunDir(out)
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     begun = run.recipe_file.exists()
     if begun and not resume:
         raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out.")
     if begun:
-        recipe = Recipe.from_json(run.read_recipe())
-    elif isinstance(recipe, str):
-        recipe = get_recipe(recipe)
+        recipe = recipe.resuming(Recipe.from_json(run.read_recipe()))
     splits: Splits = build("data", recipe.data)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
     fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
@@ -236,8 +237,11 @@ def evaluate(
     views: Views = build("views", recipe.views, seed=recipe.seed)
     splits: Splits = build("data", recipe.data) if data is None else labelled(data)
     untrained = _build_method(recipe, splits.pretrain.channels).encoder
-    encoder = _build_method(recipe, splits.pretrain.channels).encoder
+    encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
+    device = Fabric(accelerator="auto", devices=1).device
+    for one in (untrained, encoder):
+        one.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with console.status("Evaluating the untrained encoder"):
         floor = evaluate_encoder(untrained, splits, views, ["knn"])["knn"]
     with console.status("Evaluating the trained encoder"):
