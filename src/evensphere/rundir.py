@@ -124,12 +124,12 @@ class RunDir:
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, size)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Every complete event. A last line cut short by a kill is left out."""
+    def read_metrics(self, size: int | None = None) -> list[dict[str, Any]]:
+        """Every complete event, of the first `size` bytes if given. A last line cut short by a kill is left out."""
         if not self.metrics_file.exists():
             return []
         events = []
-        for line in self.metrics_file.read_text().splitlines():
+        for line in self.metrics_file.read_bytes()[:size].splitlines():
             try:
                 events.append(json.loads(line))
             except ValueError:

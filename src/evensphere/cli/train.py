@@ -24,6 +24,9 @@ def run(
         typer.Option("--set", help="Change the recipe: epochs=3, seed=5, method.temperature=0.2, harmonizer=none ..."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if it was begun.")] = False,
+    branch: Annotated[
+        Path | None, typer.Option(help="Start from where this run's warm-up ended, instead of from nothing.")
+    ] = None,
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
@@ -35,5 +38,5 @@ def run(
     console = Console(stderr=True, highlight=False)
     chosen = with_data(get_recipe(recipe, arm), data).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, devices, console)
+    train(chosen, out, resume, branch, devices, console)
     typer.echo(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -24,10 +24,14 @@ def save_checkpoint(
     """Write the state of all `parts` after `step` steps, then drop checkpoints no longer needed."""
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
+    _write(run, state)
+    run.prune_checkpoints(_KEPT, milestones)
+
+
+def _write(run: RunDir, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    atomic_write(run.checkpoint_file(step), buffer.getvalue())
-    run.prune_checkpoints(_KEPT, milestones)
+    atomic_write(run.checkpoint_file(state["step"]), buffer.getvalue())
 
 
 def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimizer], device: torch.device) -> int:
@@ -50,6 +54,31 @@ def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimi
         part.load_state_dict(state[name])
     run.truncate_metrics(state["metrics_size"])
     return int(state["step"])
+
+
+def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonized: bool) -> None:
+    """Begin `target` where `source` was after `step` steps: its checkpoint and its metrics so far become the target's.
+
+    harmonized: whether the target has a harmonizer; without one, nothing of the source's is kept, so that the target is
+        to the last bit what it would have been had it trained those steps itself.
+    Raises InputError if the source has not kept that checkpoint.
+    """
+    file = source.checkpoint_file(step)
+    if not file.exists():
+        raise InputError(f"{source.path} has no checkpoint of step {step}; let it train beyond its warm-up first.")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    events = source.read_metrics(state["metrics_size"])
+    if not harmonized:
+        state["model"] = {name: value for name, value in state["model"].items() if not name.startswith("harmonizer.")}
+        events = [
+            {name: value for name, value in event.items() if name not in ("gh", "gh_weight")}
+            for event in events
+            if event["event"] != "population"
+        ]
+    for event in events:
+        target.append_metrics(event)
+    state["metrics_size"] = target.metrics_size()
+    _write(target, state)
 
 
 def save_encoder(run: RunDir, encoder: nn.Module, description: dict[str, Any]) -> None:

@@ -23,6 +23,12 @@ from evensphere.ops.draw import permutation
 from evensphere.recipes import ARMS, RECIPES
 from evensphere.recipes.part import KINDS, Part, check, parse_value
 
+# the harmonizer's options that change nothing before its warm-up ends
+_AFTER_WARM_UP = (
+    *("weight", "ramp", "prior", "floor", "update_every"),
+    *("prediction_temperature", "sinkhorn_temperature", "max_iterations", "tolerance"),
+)
+
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
 
@@ -92,16 +98,39 @@ class Recipe:
 
         Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
         """
+        for name, theirs, mine in self._differences(begun):
+            raise InputError(
+                f"This run was begun with {name}={theirs}, and {mine} was given now; "
+                "resume it with the settings it was begun with, or choose another --out."
+            )
+        return replace(begun, data=self.data, workers=self.workers)
+
+    def branching_from(self, begun: Recipe) -> Recipe:
+        """The recipe to branch off another run with: this one, with what that one left open decided alike.
+
+        Raises InputError where the two would not have been the same run up to the end of that run's warm-up. They may
+        differ in whether there is a harmonizer and in what it does only afterwards.
+        """
+        if begun.harmonizer.name == "none":
+            raise InputError(f"A run of the arm {begun.arm} has no warm-up to branch off; give one of the arm gh.")
+        later = ["arm"] + [f"harmonizer.options.{name}" for name in _AFTER_WARM_UP]
+        for name, theirs, mine in self._differences(begun):
+            if name not in later and not (self.harmonizer.name == "none" and name.startswith("harmonizer")):
+                raise InputError(
+                    f"The run to branch off was begun with {name}={theirs}, and {mine} was given now; "
+                    "up to the end of the warm-up the two must be the same."
+                )
+        return replace(begun, harmonizer=self.harmonizer, data=self.data, workers=self.workers, resolved={})
+
+    def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
+        """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
         mine, theirs = _flat(self.to_json()), _flat(begun.to_json())
         free = ("resolved", "summary", "workers", "data.options.path")
-        for name in sorted(mine | theirs):
-            differs = mine.get(name) != theirs.get(name) and mine.get(name) != "auto"
-            if differs and not name.startswith(free):
-                raise InputError(
-                    f"This run was begun with {name}={theirs.get(name)}, and {mine.get(name)} was given now; "
-                    "resume it with the settings it was begun with, or choose another --out."
-                )
-        return replace(begun, data=self.data, workers=self.workers)
+        return [
+            (name, theirs.get(name), mine.get(name))
+            for name in sorted(mine | theirs)
+            if mine.get(name) != theirs.get(name) and mine.get(name) != "auto" and not name.startswith(free)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         content = {"name": self.name, "arm": self.arm, **asdict(self)}

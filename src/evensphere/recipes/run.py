@@ -24,7 +24,7 @@ from evensphere.data.augment import Views
 from evensphere.data.folder import labelled, readable, scan
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take
-from evensphere.engine.checkpoint import load_encoder, save_encoder
+from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, validation_monitor
 from evensphere.engine.train import Training, fit
 from evensphere.errors import InputError
@@ -44,6 +44,7 @@ def train(
     recipe: Recipe | str,
     out: Path | str,
     resume: bool = False,
+    branch: Path | str | None = None,
     devices: int = 1,
     console: Console | None = None,
 ) -> Path:
@@ -52,6 +53,7 @@ def train(
     recipe: a Recipe or the name of one.
     resume: go on with the run in `out` if it was begun, which must have been with the same recipe; its images may have
         moved. A finished run is left as it is.
+    branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
     devices: processes (1 for now). console: where progress is shown; None shows nothing.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
@@ -65,6 +67,8 @@ def train(
         raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out.")
     if begun:
         recipe = recipe.resuming(Recipe.from_json(run.read_recipe()))
+    elif branch is not None:
+        recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     splits: Splits = build("data", recipe.data)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
     fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
@@ -83,6 +87,8 @@ def train(
         run.write_skipped(skipped)
         run.write_json(run.environment_file, _environment(fabric))
         _write_images(run, source)
+        if branch is not None:
+            _branch(run, RunDir(branch), harmonized=recipe.harmonizer.name != "none")
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
         return _finish(training, recipe, run, fabric, console)
 
@@ -151,6 +157,15 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
         "warm_up_steps": harmonizer.warm_up.steps(start) if harmonizer else None,
         "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
     }
+
+
+def _branch(run: RunDir, source: RunDir, harmonized: bool) -> None:
+    """Take over the source's first stage."""
+    same_images = not source.images_file.exists() or source.images_file.read_bytes() == run.images_file.read_bytes()
+    if not same_images:
+        raise InputError(f"{source.path} was trained on other images; branch off a run on the same ones.")
+    run.truncate_metrics(0)
+    branch_checkpoint(source, source.read_recipe()["resolved"]["warm_up_steps"], run, harmonized)
 
 
 # --- the images of a run ----------------------------------------------------------------------------------------------

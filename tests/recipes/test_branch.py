@@ -1,0 +1,59 @@
+"""A run that branches off another is what it would have been had it trained from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evensphere.errors import InputError
+from evensphere.recipes.recipe import Recipe, get_recipe
+from evensphere.recipes.run import train
+from evensphere.rundir import RunDir
+
+TINY = ["epochs=4", "backbone.width=4", "batch_size=64", "evaluate_every=2 epochs"]
+
+
+def tiny(arm: str = "gh", *settings: str) -> Recipe:
+    return get_recipe("digits-lt", arm).set([*TINY, *settings])
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return RunDir(train(tiny(), tmp_path_factory.mktemp("first") / "gh"))
+
+
+@pytest.mark.parametrize("recipe", [tiny("two-stage"), tiny("gh", "harmonizer.weight=3.0")], ids=["control", "weight"])
+def test_a_branch_equals_the_whole_run(first: RunDir, tmp_path: Path, recipe: Recipe) -> None:
+    whole = RunDir(train(recipe, tmp_path / "whole"))
+    branch = RunDir(train(recipe, tmp_path / "branch", branch=first.path))
+    assert branch.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+    assert branch.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+    assert branch.read_recipe() == whole.read_recipe()
+    assert min(branch.checkpoint_steps()) == 12, "the first two epochs were not trained again"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        (tiny("base"), "schedule"),
+        (tiny("two-stage", "seed=1"), "seed"),
+        (tiny("two-stage", "epochs=6"), "epochs"),
+        (tiny("gh", "harmonizer.anchors=5"), "anchors"),
+        (tiny("gh", "harmonizer.warm_up=0.25"), "warm_up"),
+    ],
+)
+def test_runs_that_began_differently_are_no_branches(
+    first: RunDir, tmp_path: Path, recipe: Recipe, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        train(recipe, tmp_path / "branch", branch=first.path)
+    assert not (tmp_path / "branch").exists()
+
+
+def test_only_a_run_with_a_warm_up_can_be_branched_off(tmp_path: Path) -> None:
+    base = train(tiny("base", "epochs=1"), tmp_path / "base")
+    with pytest.raises(InputError, match="no warm-up"):
+        train(tiny("base", "epochs=1"), tmp_path / "branch", branch=base)
+    with pytest.raises(InputError, match="not a run folder"):
+        train(tiny(), tmp_path / "branch", branch=tmp_path / "nowhere")
