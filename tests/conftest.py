@@ -3,5 +3,18 @@
 from jaxtyping import install_import_hook
 
 # all but the command line, whose signatures are read by typer, not called by people
-CHECKED = ("ops", "nn", "gh", "methods", "data", "metrics", "engine", "recipes", "report", "rundir", "errors")
+CHECKED = (
+    "ops",
+    "nn",
+    "gh",
+    "methods",
+    "data",
+    "metrics",
+    "engine",
+    "recipes",
+    "report",
+    "reproduce",
+    "rundir",
+    "errors",
+)
 install_import_hook([f"evensphere.{part}" for part in CHECKED], "signature_checks.typechecked")

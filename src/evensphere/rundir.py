@@ -6,6 +6,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/recipe.json           the fully resolved recipe          RUN/eval.json       metrics of the frozen encoder
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
     RUN/images.json           which file is image i (no file for data sets held in memory)
+    RUN/timing.json           seconds spent training
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
 """
@@ -48,6 +49,7 @@ class RunDir:
         self.encoder_file = self.path / "encoder.safetensors"
         self.evaluation_file = self.path / "eval.json"
         self.report_file = self.path / "report.html"
+        self.timing_file = self.path / "timing.json"
         self.images_file = self.path / "images.json"
         self.skipped_file = self.path / "skipped.csv"
 
@@ -135,6 +137,18 @@ class RunDir:
             except ValueError:
                 continue
         return events
+
+    # --- time: kept apart from the metrics, which are the same bits however long they took ----------------------------
+
+    def add_train_seconds(self, seconds: float) -> None:
+        self.write_json(self.timing_file, {"train_seconds": round((self.train_seconds() or 0.0) + seconds, 3)})
+
+    def train_seconds(self) -> float | None:
+        """Seconds spent training up to the last checkpoint, over all processes that worked on the run one after the
+        other; None before the first."""
+        if not self.timing_file.exists():
+            return None
+        return float(json.loads(self.timing_file.read_text())["train_seconds"])
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def test_help_is_light_and_names_every_command() -> None:
     check += "print('HEAVY' if {'torch', 'numpy'} & set(sys.modules) else 'light')"
     done = subprocess.run([sys.executable, "-c", check, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("light\n")
-    for command in ("quickstart", "train", "evaluate", "report", "methods", "recipes", "data"):
+    for command in ("quickstart", "train", "evaluate", "report", "reproduce", "methods", "recipes", "data"):
         assert f"  {command} " in done.stdout
 
 
@@ -62,6 +62,7 @@ def test_lists_name_everything(
         (["train", "digits-lt", "--out", "/proc/run", "--set", "epochs=1"], "choose another --out"),
         (["evaluate", "/nowhere"], "not a run folder"),
         (["report", "/nowhere"], "run"),
+        (["reproduce", "pilots"], "did you mean 'pilot'"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(

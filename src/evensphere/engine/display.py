@@ -19,7 +19,8 @@ class Display:
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, first_step: int, console: Console | None) -> None:
         self.console = console or Console(quiet=True, stderr=True)
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.title, self.images, self.started = title, 0, time.perf_counter()
+        self.title, self.images = title, 0
+        self.started = self.lap_started = time.perf_counter()
         self.accuracy = ""
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -48,6 +49,12 @@ class Display:
         self.images += images
         epoch = step // self.steps_per_epoch + 1
         self.bar.update(self.task, advance=1, epoch=epoch, note=f"{self.speed():,.0f} images/s{self.accuracy}")
+
+    def lap(self) -> float:
+        """Seconds since the last call, or since the start."""
+        now = time.perf_counter()
+        seconds, self.lap_started = now - self.lap_started, now
+        return seconds
 
     def speed(self) -> float:
         """Images per second of this process."""

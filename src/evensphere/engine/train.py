@@ -90,6 +90,7 @@ def fit(
             _evaluate(training, run, progress, display)
             if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
                 save_checkpoint(run, step + 1, state, _milestones(training))
+                run.add_train_seconds(display.lap())
 
 
 def _take_step(

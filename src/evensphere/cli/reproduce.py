@@ -1,0 +1,31 @@
+"""`evensphere reproduce TABLE`: a table of experiments, resumable cell by cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evensphere.reproduce import SCALES, TABLES
+
+NAME = "reproduce"
+_TABLES = "; ".join(f"{name}: {summary}" for name, summary in TABLES.items())
+_SCALES = "; ".join(f"{name}: {summary}" for name, summary in SCALES.items())
+
+
+def run(
+    table: Annotated[str, typer.Argument(help=_TABLES)],
+    scale: Annotated[str, typer.Option(help=_SCALES)] = "small",
+    seeds: Annotated[int, typer.Option(help="Runs of each arm; 3 for a claim.")] = 3,
+    data: Annotated[str | None, typer.Option(help="Where the scale's data set lies.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: runs/reproduce/TABLE-SCALE].")] = None,
+) -> None:
+    """Run a table of experiments; interrupted, the same command goes on."""
+    from rich.console import Console
+
+    from evensphere.reproduce.run import reproduce
+
+    folder = reproduce(table, scale, seeds, data, out, Console(stderr=True, highlight=False))
+    typer.echo((folder / "results.md").read_text())
+    typer.echo(f"Written: {folder / 'results.md'}, results.parquet, report.html")

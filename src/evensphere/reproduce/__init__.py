@@ -1,0 +1,20 @@
+"""Tables of experiments, each one command: cells of (arm, seed) run one after the other, and what they add up to.
+
+    cells    which runs a table is made of, at which scale
+    run      run them, resumable cell by cell
+    results  every number in one parquet file, and the table people read
+
+Only names live here, so that listing them loads no torch.
+"""
+
+from __future__ import annotations
+
+TABLES = {
+    "pilot": "does GH help, and where? Three arms on one long-tailed data set, paired over seeds",
+}
+
+SCALES = {
+    "tiny": "seconds a cell, on digits: checks the machinery, shows nothing",
+    "small": "about 20 minutes a cell on two CPU cores, on CIFAR-100-LT with a small network",
+    "paper": "the authors' setting, for a GPU",
+}

@@ -1,0 +1,52 @@
+"""Differences and their intervals, against scipy and by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from evensphere.reproduce.results import Score, detectable_errors, paired_difference, render
+
+
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
+    first, second = [52.1, 53.4, 51.8, 54.0], [50.0, 52.9, 51.1, 51.2]
+    difference = paired_difference(dict(enumerate(first)), dict(enumerate(second)))
+    interval = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert difference is not None
+    assert difference.margin is not None
+    assert (difference.mean - difference.margin, difference.mean + difference.margin) == pytest.approx(
+        (interval.low, interval.high)
+    )
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    difference = paired_difference({0: 1.0, 1: 5.0, 2: 9.0}, {1: 4.0, 2: 7.0, 3: 100.0})
+    assert difference is not None
+    assert (difference.mean, difference.seeds) == (1.5, 2)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+    assert paired_difference({0: 3.0}, {0: 1.0}) == (2.0, None, None, 1)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_the_smallest_detectable_difference_is_found_four_times_in_five(seeds: int) -> None:
+    """Of 20,000 simulated tables in which the difference is that many standard errors, noise 1."""
+    tables = np.random.default_rng(0).normal(detectable_errors(seeds - 1) / seeds**0.5, 1, size=(20_000, seeds))
+    found = stats.ttest_1samp(tables, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_page_says_what_the_scores_say() -> None:
+    scores = [
+        Score("r", arm, seed, "probe", column, value + seed, 60.0, "a CPU")
+        for arm, value in (("gh", 52.0), ("two-stage", 50.0), ("base", 51.0))
+        for seed in range(3)
+        for column in ("many", "medium", "few", "std", "average")
+    ]
+    page = render("evensphere reproduce pilot", scores)
+    assert page.startswith("# evensphere reproduce pilot\n")
+    assert "| GH | 53.00 ± 1.00 |" in page
+    assert "| GH against two-stage learning rate, no GH | +2.00 [+2.00, +2.00] |" in page
+    assert "| GH against base | +1.00 [+1.00, +1.00] |" in page
+    assert "a CPU" in page
+    assert "no claim" not in page
