@@ -74,10 +74,22 @@ def train(
     fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
     fabric.launch()
     if begun:
-        with run.lock():
-            source = _images_of(run, splits.pretrain)
-            training = _build_training(recipe, splits._replace(pretrain=source))
-            return _finish(training, recipe, run, fabric, console)
+        return _go_on(recipe, splits, run, fabric, console)
+    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console)
+
+
+def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
+    """The rest of a run that was begun."""
+    with run.lock():
+        source = _images_of(run, splits.pretrain)
+        training = _build_training(recipe, splits._replace(pretrain=source))
+        return _finish(training, recipe, run, fabric, console)
+
+
+def _begin(
+    recipe: Recipe, splits: Splits, run: RunDir, branch: RunDir | None, fabric: Fabric, console: Console
+) -> Path:
+    """A new run. Everything that can be wrong is found out before the folder is made."""
     skipped, source = _scan(splits.pretrain, recipe.workers, console)
     recipe = with_precision(with_sizes(recipe, source))
     training = _build_training(recipe, splits._replace(pretrain=source))
@@ -88,7 +100,7 @@ def train(
         run.write_json(run.environment_file, _environment(fabric))
         _write_images(run, source)
         if branch is not None:
-            _branch(run, RunDir(branch), harmonized=recipe.harmonizer.name != "none")
+            _branch(run, branch, harmonized=recipe.harmonizer.name != "none")
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
         return _finish(training, recipe, run, fabric, console)
 

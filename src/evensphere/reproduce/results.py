@@ -76,7 +76,7 @@ def paired_difference(first: dict[int, float], second: dict[int, float]) -> Diff
 
 
 def detectable_errors(freedom: int) -> float:
-    """How many standard errors a true difference must measure for a t test (two-sided, 5 %) to find it in 80 % of tables.
+    """How many standard errors a true difference must measure for a t test (5 % level) to find it in 80 % of tables.
 
     freedom: the seeds less one.
     """
