@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evensphere.data.folder import FolderSource, decode, folder, labelled, readable, readable_splits, scan
+from evensphere.data.folder import FolderSource, decode, folder, labelled, readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, Subset, UnreadableImage
 from evensphere.errors import InputError
 
@@ -417,35 +417,6 @@ def test_mostly_unreadable_folders_are_refused(tmp_path: Path, good: int, bad: i
 def test_half_unreadable_is_still_dirt(tmp_path: Path) -> None:
     source = FolderSource(dirty_folder(tmp_path, good=4, bad=4))
     assert len(readable(source, scan(source))) == 4
-
-
-def test_all_parts_lose_their_unreadable_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class_folders(tmp_path, a=15, b=15)
-    splits = folder(tmp_path)
-    broken = {locations(part)[0] for part in splits[1:4] if isinstance(part, Subset)}
-    for name in broken:
-        (tmp_path / name).write_bytes(b"")
-    reads = recorded_reads(monkeypatch)
-    checked, skipped = readable_splits(splits, workers=2)
-    assert len(reads) == 30  # the parts share their images
-    assert sorted(skipped) == sorted((name, "the file is empty") for name in broken)
-    for before, after in zip(splits[:4], checked[:4], strict=True):
-        assert isinstance(before, Source)
-        assert isinstance(after, Source)
-        assert locations(after) == [name for name in locations(before) if name not in broken]
-    assert len(checked.pretrain) == 27
-    assert checked.group_rule == splits.group_rule
-
-
-def test_separate_splits_are_checked_separately(tmp_path: Path) -> None:
-    class_folders(tmp_path / "train", a=3, b=3)
-    class_folders(tmp_path / "test", a=3, b=3)
-    (tmp_path / "test" / "a" / "1.png").write_bytes(b"")
-    checked, skipped = readable_splits(folder(tmp_path))
-    assert skipped == [("test/a/1.png", "the file is empty")]
-    assert checked.validation is None
-    assert checked.pretrain is checked.probe
-    assert [len(part) for part in (checked.pretrain, checked.test or "")] == [6, 5]
 
 
 def test_arrays_need_no_check() -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from evensphere.data.source import ArraySource, Source, Splits, Subset, UnreadableImage, take
+from evensphere.data.source import ArraySource, Source, Splits, UnreadableImage, take
 from evensphere.data.subset import stratified_split
 from evensphere.errors import InputError
 
@@ -272,31 +272,3 @@ def readable(source: Source, unreadable: Sequence[tuple[int, str]]) -> Source:
     kept = torch.ones(len(source), dtype=torch.bool)
     kept[[i for i, _ in unreadable]] = False
     return take(source, kept.nonzero()[:, 0])
-
-
-def readable_splits(
-    splits: Splits, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> tuple[Splits, list[tuple[str, str]]]:
-    """`splits` without unreadable images, and (location, reason) of each, for skipped.csv.
-
-    Parts that share images (a probe's set is part of what the encoder learns from) are decoded once. Progress is
-    counted for each underlying source. Raises InputError as `readable` does, for any part.
-    """
-    parts = {name: part for name, part in splits._asdict().items() if isinstance(part, Source)}
-    bases = {id(base): base for base in map(_base, parts.values())}
-    reasons = {key: dict(scan(base, workers, progress)) for key, base in bases.items()}
-    skipped = [(bases[key].location(i), reason) for key, found in reasons.items() for i, reason in found.items()]
-    kept = {name: readable(part, _unreadable_of(part, reasons[id(_base(part))])) for name, part in parts.items()}
-    probe, validation, test = kept.get("probe"), kept.get("validation"), kept.get("test")
-    return Splits(kept["pretrain"], probe, validation, test, splits.group_rule), skipped
-
-
-def _base(part: Source) -> Source:
-    """The source that a part was taken from."""
-    return part.source if isinstance(part, Subset) else part
-
-
-def _unreadable_of(part: Source, reasons: dict[int, str]) -> list[tuple[int, str]]:
-    """`reasons`, by number in the base, renumbered for the part."""
-    numbers = part.indices.tolist() if isinstance(part, Subset) else range(len(part))
-    return [(i, reasons[number]) for i, number in enumerate(numbers) if number in reasons]

@@ -173,14 +173,12 @@ class Harmonizer(nn.Module):
         num_anchors = len(self.anchors)
         self.register_buffer("prior", _initial_prior(prior, num_anchors))
         self.population = _population(prior, population, num_samples, num_anchors, momentum, floor, memory_dtype)
-        for name, value in (("prediction_temperature", prediction_temperature), ("weight", weight)):
-            if not value > 0:
-                raise InputError(f"{name} = {value} was given; it must be above 0 (for no harmonizer, leave it out).")
-        self.weight = weight
+        self.weight = _above_zero("weight", weight)
         self.warm_up, self.ramp = Duration.parse(warm_up), Duration.parse(ramp)
         self.update_every = Duration.parse(update_every)
-        self.prediction_temperature, self.sinkhorn_temperature = prediction_temperature, sinkhorn_temperature
-        self.max_iterations, self.tolerance = max_iterations, tolerance
+        self.prediction_temperature = _above_zero("prediction_temperature", prediction_temperature)
+        self.sinkhorn_temperature = _above_zero("sinkhorn_temperature", sinkhorn_temperature)
+        self.max_iterations, self.tolerance = int(_above_zero("max_iterations", max_iterations)), tolerance
         self.num_samples, self.steps_per_epoch = num_samples, steps_per_epoch
         self.steps_taken = 0  # counted only in a foreign loop
 
@@ -295,6 +293,12 @@ class NoHarmonizer(nn.Module):
 # --- the constructor's checks -----------------------------------------------------------------------------------------
 
 
+def _above_zero(name: str, value: float) -> float:
+    if not value > 0:
+        raise InputError(f"{name} = {value} was given; it must be above 0.")
+    return value
+
+
 def _checked_anchors(anchors: object, dim: int, seed: int) -> Tensor:
     if isinstance(anchors, Tensor):
         if anchors.ndim != 2 or anchors.shape[1] != dim or len(anchors) < 2:
@@ -328,6 +332,9 @@ def _population(
 ) -> Population | None:
     if not (isinstance(prior, str) and prior == "population"):
         return None
+    averaging = (momentum,) if isinstance(momentum, float) else momentum or ()
+    if not floor >= 0 or not all(0 <= one <= 1 for one in averaging):
+        raise InputError(f"momentum = {momentum}, floor = {floor} were given; give momentum in [0, 1] and floor >= 0.")
     if kind == "streaming":
         if isinstance(momentum, tuple):
             raise InputError(f"momentum = {momentum} was given; the streaming population takes one number (per step).")

@@ -28,15 +28,6 @@ def gather(rows: Shaped[Tensor, "local ..."]) -> Shaped[Tensor, "world ..."]:
     return _Gather.apply(rows)  # type: ignore[no-any-return]
 
 
-def total(value: Shaped[Tensor, ...]) -> Shaped[Tensor, ...]:
-    """The sum over processes, without gradient."""
-    if world_size() == 1:
-        return value
-    value = value.detach().clone()
-    dist.all_reduce(value)
-    return value
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:

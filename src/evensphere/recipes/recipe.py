@@ -262,7 +262,9 @@ def with_precision(recipe: Recipe) -> Recipe:
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported()
     else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # torch has no public question for this; a version without the private one answers no
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
     return replace(recipe, precision="bf16-mixed" if native else "32-true")
 
 
