@@ -49,9 +49,13 @@ class SimCLR(Method):
         self, views: Sequence[Float[Tensor, "batch c h w"]], index: Int64[Tensor, " batch"] | None, progress: Progress
     ) -> Output:
         z1, z2 = self.embed(views)
-        per_sample = info_nce(z1, z2, self.temperature)
+        per_sample = self.contrast(z1, z2)
         loss = per_sample.mean()
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+
+    def contrast(self, z1: Float[Tensor, "batch dim"], z2: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """The loss of each image."""
+        return info_nce(z1, z2, self.temperature)
 
     def embed(self, views: Sequence[Float[Tensor, "batch c h w"]]) -> tuple[Tensor, ...]:
         """The projector's output of each view."""
