@@ -96,6 +96,14 @@ class RunDir:
         assert isinstance(recipe, dict)
         return recipe
 
+    def read_evaluation(self) -> dict[str, Any]:
+        """eval.json, empty where there is none (or none that can be read)."""
+        try:
+            content = json.loads(self.evaluation_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.csv: the images that could not be read, and why."""
         text = io.StringIO()

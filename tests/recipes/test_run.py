@@ -78,6 +78,16 @@ def test_evaluation_reports_groups_and_beats_the_untrained_encoder(tmp_path: Pat
     assert len(results["classes"]) == len(results["train_counts"]) == len(results["groups"]) == 10
 
 
+def test_more_metrics_join_those_already_there(finished: RunDir, tmp_path: Path) -> None:
+    evaluate(finished.path, metrics=["knn"])
+    results = evaluate(finished.path, metrics=["probe"])
+    assert {"knn", "probe", "knn_untrained"} <= set(results)
+    elsewhere = tmp_path_labelled(tmp_path)
+    on_other_images = evaluate(finished.path, data=elsewhere, metrics=["knn"])
+    assert "probe" not in on_other_images
+    assert on_other_images["classes"] == ["class0", "class1", "class2"], "files are read as grey, like the digits were"
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(finished: RunDir, tmp_path: Path) -> None:
     again = RunDir(train(tiny(), tmp_path / "again"))
     other = RunDir(train(tiny("gh", "seed=1"), tmp_path / "other"))

@@ -252,7 +252,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a run's finished encoder, written to RUN/eval.json and returned.
+    """Metrics of a run's finished encoder, written to RUN/eval.json beside those already there, and returned.
 
     data: a labelled folder; None takes the labelled splits of the run's own data set.
     metrics: names (see METRICS); None takes the recipe's.
@@ -262,7 +262,10 @@ def evaluate(
     folder = RunDir.existing(run)
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    splits: Splits = build("data", recipe.data) if data is None else labelled(data)
+    if data is None:
+        splits: Splits = build("data", recipe.data)
+    else:
+        splits = labelled(data, channels=recipe.resolved["channels"])
     untrained = _build_method(recipe, splits.pretrain.channels).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
@@ -282,5 +285,8 @@ def evaluate(
         "group_rule": splits.group_rule,
         "settings": {"data": recipe.data.name if data is None else str(data)},
     }
+    earlier = folder.read_evaluation()
+    if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
+        results = earlier | results
     folder.write_json(folder.evaluation_file, results)
     return results
