@@ -31,9 +31,9 @@ def run(
 
 def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The metrics of an eval.json that are split into groups."""
-    titles = {"knn_untrained": "kNN, untrained encoder", "knn": "kNN", "probe": "linear probe"}
-    titles["probe_paper"] = "linear probe (paper's protocol)"
-    return {title: results[name] for name, title in titles.items() if name in results}
+    from evensphere.report.record import METRICS
+
+    return {title: results[name] for name, title in METRICS.items() if name in results}
 
 
 def group_table(title: str, rows: dict[str, dict[str, Any]]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -17,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import optimize, stats
 
+from evensphere.report.record import METRICS
+from evensphere.report.wording import capital
 from evensphere.rundir import RunDir, atomic_write
 
 COLUMNS = ("many", "medium", "few", "std", "average")
-METRICS = {"probe": "linear probe", "probe_paper": "linear probe, the paper's protocol", "knn": "kNN"}
 ARMS = {"base": "base", "two-stage": "two-stage learning rate, no GH", "gh": "GH"}
 CONTRASTS = (("gh", "two-stage"), ("gh", "base"), ("two-stage", "base"))
 
@@ -54,11 +56,9 @@ def collect(runs: Iterable[Path]) -> list[Score]:
         run = RunDir(path)
         recipe, results = run.read_recipe(), json.loads(run.evaluation_file.read_text())
         device = json.loads(run.environment_file.read_text())["device"]
-        for metric in ("knn_untrained", *METRICS):
-            for column in COLUMNS if metric in results else ():
-                value = results[metric][column]
-                where = (recipe["name"], recipe["arm"], recipe["seed"], metric, column)
-                scores.append(Score(*where, value, run.train_seconds(), device))
+        for metric, column in product([metric for metric in METRICS if metric in results], COLUMNS):
+            where = (recipe["name"], recipe["arm"], recipe["seed"], metric, column)
+            scores.append(Score(*where, results[metric][column], run.train_seconds(), device))
     return scores
 
 
@@ -101,7 +101,8 @@ def render(command: str, scores: Sequence[Score]) -> str:
     for metric, title in METRICS.items():
         mine = [score for score in scores if score.metric == metric]
         if mine:
-            lines += [f"## {title}", "", *_arm_rows(mine), "", *_difference_rows(mine), ""]
+            differences = [] if metric == "knn_untrained" else [*_difference_rows(mine), ""]
+            lines += [f"## {capital(title)}", "", *_arm_rows(mine), "", *differences]
     return "\n".join(lines)
 
 
