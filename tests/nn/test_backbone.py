@@ -27,6 +27,12 @@ def test_the_cifar_stem_keeps_the_resolution() -> None:
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, encoder.num_features) == (2, 512)
 
 
+def test_the_half_stem_halves_the_resolution_and_nothing_else() -> None:
+    whole, half = resnet_small(width=4), resnet_small(width=4, stem="cifar-half")
+    assert half.conv1(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 16, 16)  # type: ignore[operator]
+    assert {name: p.shape for name, p in half.named_parameters()} == {n: p.shape for n, p in whole.named_parameters()}
+
+
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (4, 48)])
 def test_small_resnets_take_any_channels_and_size(channels: int, side: int) -> None:
     encoder = resnet_small(channels, width=4, stages=3, blocks=2)
