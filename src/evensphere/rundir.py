@@ -7,6 +7,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
     RUN/images.json           which file is image i (no file for data sets held in memory)
     RUN/timing.json           seconds spent training
+    RUN/validation.json       the same metrics on validation images, by which settings are chosen
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
 """
@@ -20,11 +21,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from evensphere.errors import InputError
+
+
+Split = Literal["test", "validation"]  # labelled images that an encoder is scored on
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -48,6 +52,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.encoder_file = self.path / "encoder.safetensors"
         self.evaluation_file = self.path / "eval.json"
+        self.validation_file = self.path / "validation.json"
         self.report_file = self.path / "report.html"
         self.timing_file = self.path / "timing.json"
         self.images_file = self.path / "images.json"
@@ -96,10 +101,14 @@ class RunDir:
         assert isinstance(recipe, dict)
         return recipe
 
-    def read_evaluation(self) -> dict[str, Any]:
-        """eval.json, empty where there is none (or none that can be read)."""
+    def results_file(self, split: Split) -> Path:
+        """Where the metrics on a split of the labelled images are written."""
+        return self.evaluation_file if split == "test" else self.validation_file
+
+    def read_results(self, split: Split) -> dict[str, Any]:
+        """The metrics on a split, empty where there are none (or none that can be read)."""
         try:
-            content = json.loads(self.evaluation_file.read_text())
+            content = json.loads(self.results_file(split).read_text())
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}

@@ -237,3 +237,6 @@ def test_long_tail_splits_keep_validation_and_test_apart() -> None:
     assert not held & pixels[1]
     assert len(held | pixels[1]) == 120
     assert long_tail_splits(train, test, imbalance=1, validation_per_class=0).validation is None
+    assert long_tail_splits(train, test, imbalance=1, largest=7).train_counts() == [7, 7, 7]
+    with pytest.raises(InputError, match="give 1 to 40"):
+        long_tail_splits(train, test, imbalance=1, largest=41)

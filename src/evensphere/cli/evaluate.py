@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evensphere.rundir import RunDir, Split
+
 NAME = "evaluate"
 
 
@@ -18,15 +20,18 @@ def run(
     metric: Annotated[
         list[str] | None, typer.Option(help="knn, probe, probe_paper; repeat for several [default: the recipe's].")
     ] = None,
+    split: Annotated[
+        Split, typer.Option(help="test; or validation, by which settings are chosen (writes validation.json).")
+    ] = "test",
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
     from rich.console import Console
 
     from evensphere.recipes.run import evaluate
 
-    results = evaluate(folder, data, metric, Console(stderr=True, highlight=False))
-    Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results)))
-    typer.echo(f"Written: {folder / 'eval.json'}\nNext: evensphere report {folder}")
+    results = evaluate(folder, data, metric, Console(stderr=True, highlight=False), split)
+    Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
+    typer.echo(f"Written: {RunDir(folder).results_file(split)}\nNext: evensphere report {folder}")
 
 
 def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -36,7 +41,7 @@ def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {title: results[name] for name, title in METRICS.items() if name in results}
 
 
-def group_table(title: str, rows: dict[str, dict[str, Any]]) -> Any:
+def group_table(title: str, rows: dict[str, dict[str, Any]], split: Split = "test") -> Any:
     """A table with a row per metric or run: many, medium, few, their spread, and the average."""
     from rich.table import Table
 
@@ -48,7 +53,7 @@ def group_table(title: str, rows: dict[str, dict[str, Any]]) -> Any:
     for name, scores in rows.items():
         table.add_row(name, *(_spell(scores[column]) for column in columns))
     sizes = next(iter(rows.values()))["test_images"]
-    table.add_row("test images", *(f"{sizes[group]:,}" for group in columns[:3]), "", f"{sum(sizes.values()):,}")
+    table.add_row(f"{split} images", *(f"{sizes[group]:,}" for group in columns[:3]), "", f"{sum(sizes.values()):,}")
     return table
 
 

@@ -72,13 +72,14 @@ def cifar10(
     seed: int = 0,
     validation_per_class: int = 500,
     download: bool = False,
+    largest: int | None = None,
 ) -> Splits:
     """CIFAR-10-LT: as `cifar100`, with 5,000 training images of each class, of which 500 are held out by default.
 
     As in the GH authors' code, the order of the classes is shuffled before the counts are dealt out.
     """
     train, test = _load(_CIFAR10, path, download)
-    return long_tail_splits(train, test, imbalance, profile, seed, validation_per_class, shuffle_classes=True)
+    return long_tail_splits(train, test, imbalance, profile, seed, validation_per_class, True, largest)
 
 
 def cifar100(
@@ -88,6 +89,7 @@ def cifar100(
     seed: int = 0,
     validation_per_class: int = 50,
     download: bool = False,
+    largest: int | None = None,
 ) -> Splits:
     """CIFAR-100-LT (Cao et al., NeurIPS 2019). Images are uint8 [3, 32, 32], in the published order.
 
@@ -99,11 +101,13 @@ def cifar100(
         published SDCLR splits (9,754 images at IR 100); 0 gives no validation set and the GH authors' own subset
         (10,847 images).
     download: fetch the python layout (169 MB) into `path`, or where None looks first, if it is not there yet.
+    largest: images of the largest class, fewer than there are: 98 with imbalance 1 is a balanced set about as large as
+        the subset at IR 100.
 
     probe is every training image that is not held out. Raises InputError for missing, truncated or foreign files.
     """
     train, test = _load(_CIFAR100, path, download)
-    return long_tail_splits(train, test, imbalance, profile, seed, validation_per_class)
+    return long_tail_splits(train, test, imbalance, profile, seed, validation_per_class, largest=largest)
 
 
 # Images, uint8 [N, 3072] (the red, green and blue planes, row by row), and their labels, int64 [N].

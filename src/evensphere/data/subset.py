@@ -156,18 +156,23 @@ def long_tail_splits(
     seed: int = 0,
     validation_per_class: int = 0,
     shuffle_classes: bool = False,
+    largest: int | None = None,
 ) -> Splits:
     """The protocol of CIFAR-LT on a labelled, roughly balanced training set.
 
     `validation_per_class` images of each class are held out (0: validation is None). What is left is the probe's set,
-    and its long-tailed subset is what the encoder learns from; the largest class keeps as many images as the smallest
-    class of the probe's set has.
+    and its long-tailed subset is what the encoder learns from; the largest class keeps `largest` images, or as many as
+    the smallest class of the probe's set has. Imbalance 1 with a `largest` makes a balanced set of a chosen size.
     """
     labels = train.labels()
     assert labels is not None, "only a labelled set can be made long-tailed"
     assert train.class_names is not None, "a labelled set names its classes"
     held, rest = hold_out(labels, validation_per_class, seed, f"{train.name} validation")
     max_count = int(torch.bincount(labels[rest]).min())
+    if largest is not None:
+        if not 1 <= largest <= max_count:
+            raise InputError(f"A largest class of {largest} images was asked for; give 1 to {max_count}.")
+        max_count = largest
     counts = long_tail_counts(max_count, len(train.class_names), imbalance, profile)
     probe = take(train, rest)
     return Splits(

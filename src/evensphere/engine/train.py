@@ -31,6 +31,7 @@ _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jso
 class Training:
     """All parts of a run, built and ready.
 
+    snapshot_every: how often a checkpoint is kept for good, for a look at the run's past; None keeps none.
     monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
     """
 
@@ -44,6 +45,7 @@ class Training:
     seed: int
     evaluate_every: Duration
     checkpoint_every: Duration
+    snapshot_every: Duration | None = None
     monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
 
     @property
@@ -160,9 +162,14 @@ def _due(every: Duration, progress: Progress) -> bool:
 
 
 def _milestones(training: Training) -> tuple[int, ...]:
-    """Checkpoints that are never dropped: the end of the warm-up, from which other arms can branch."""
-    harmonizer = training.harmonizer
-    return (harmonizer.warm_up.steps(training.progress(0)),) if isinstance(harmonizer, Harmonizer) else ()
+    """Checkpoints that are never dropped: the end of the warm-up, from which other arms can branch, and snapshots."""
+    start, steps = training.progress(0), []
+    if isinstance(training.harmonizer, Harmonizer):
+        steps.append(training.harmonizer.warm_up.steps(start))
+    if training.snapshot_every is not None:
+        interval = max(1, training.snapshot_every.steps(start))
+        steps.extend(range(interval, training.total_steps + 1, interval))
+    return tuple(steps)
 
 
 def _is_milestone(training: Training, step: int) -> bool:

@@ -11,7 +11,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "cifar100-lt-small": (
         "evensphere.recipes.cifar:cifar100_lt_small",
-        "CIFAR-100-LT with a small ResNet; under half an hour on two CPU cores",
+        "CIFAR-100-LT with a small ResNet; about 7 minutes on one CPU core",
     ),
     "folder": (
         "evensphere.recipes.folder:folder",

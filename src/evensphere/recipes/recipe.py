@@ -38,7 +38,7 @@ class Recipe:
 
     epochs, batch_size (over all processes): at least 1 and 2.
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
-    evaluate_every, checkpoint_every: durations.
+    evaluate_every, checkpoint_every: durations. snapshot_every: how often a checkpoint is kept for good.
     metrics: of the finished encoder. monitor: quick ones on validation images, while training.
     resolved: sizes that followed from the data when the run began; not a choice.
     """
@@ -59,6 +59,7 @@ class Recipe:
     workers: int | None = None
     evaluate_every: str = "10 epochs"
     checkpoint_every: str = "5 epochs"
+    snapshot_every: str | None = None
     metrics: tuple[str, ...] = ("knn", "probe")
     monitor: tuple[str, ...] = ("knn",)
     resolved: dict[str, Any] = field(default_factory=dict)

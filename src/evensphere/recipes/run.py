@@ -35,7 +35,7 @@ from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
-from evensphere.rundir import RunDir
+from evensphere.rundir import RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
@@ -129,6 +129,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
         seed=recipe.seed,
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
+        snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         monitor=validation_monitor(splits, views, recipe.monitor, recipe.seed),
     )
 
@@ -251,12 +252,14 @@ def evaluate(
     data: Path | str | None = None,
     metrics: Sequence[str] | None = None,
     console: Console | None = None,
+    split: Split = "test",
 ) -> dict[str, Any]:
     """Metrics of a run's finished encoder, written to RUN/eval.json beside those already there, and returned.
 
     data: a labelled folder; None takes the labelled splits of the run's own data set.
     metrics: names (see METRICS); None takes the recipe's.
-    The test images are scored once; settings are chosen on validation images.
+    split: "validation" scores the validation images instead, into RUN/validation.json, and leaves the test images
+        alone: so that settings are chosen.
     """
     console = console or Console(quiet=True)
     folder = RunDir.existing(run)
@@ -266,6 +269,8 @@ def evaluate(
         splits: Splits = build("data", recipe.data)
     else:
         splits = labelled(data, channels=recipe.resolved["channels"])
+    if split == "validation":
+        splits = _scored_on_validation(splits)
     untrained = _build_method(recipe, splits.pretrain.channels).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
@@ -285,8 +290,18 @@ def evaluate(
         "group_rule": splits.group_rule,
         "settings": {"data": recipe.data.name if data is None else str(data)},
     }
-    earlier = folder.read_evaluation()
+    earlier = folder.read_results(split)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
         results = earlier | results
-    folder.write_json(folder.evaluation_file, results)
+    folder.write_json(folder.results_file(split), results)
     return results
+
+
+def _scored_on_validation(splits: Splits) -> Splits:
+    """The validation images in the test images' place; nothing is left to choose a probe's own settings on."""
+    if splits.validation is None:
+        raise InputError(
+            f"{splits.pretrain.name} has no validation images; "
+            "hold some out, such as with --set data.validation_per_class=50 when training."
+        )
+    return splits._replace(validation=None, test=splits.validation)

@@ -15,6 +15,6 @@ TABLES = {
 
 SCALES = {
     "tiny": "seconds a cell, on digits: checks the machinery, shows nothing",
-    "small": "about 20 minutes a cell on two CPU cores, on CIFAR-100-LT with a small network",
+    "small": "about 8 minutes a cell on one CPU core, on CIFAR-100-LT with a small network",
     "paper": "the authors' setting, for a GPU",
 }
