@@ -6,6 +6,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/recipe.json           the fully resolved recipe          RUN/eval.json       metrics of the frozen encoder
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
     RUN/images.json           which file is image i (no file for data sets held in memory)
+    RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
@@ -26,7 +27,6 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from evensphere.errors import InputError
-
 
 Split = Literal["test", "validation"]  # labelled images that an encoder is scored on
 
@@ -54,6 +54,7 @@ class RunDir:
         self.evaluation_file = self.path / "eval.json"
         self.validation_file = self.path / "validation.json"
         self.report_file = self.path / "report.html"
+        self.surrogates_file = self.path / "surrogates.json"
         self.timing_file = self.path / "timing.json"
         self.images_file = self.path / "images.json"
         self.skipped_file = self.path / "skipped.csv"
@@ -101,14 +102,21 @@ class RunDir:
         assert isinstance(recipe, dict)
         return recipe
 
+    def read_environment(self) -> dict[str, Any]:
+        """What the run ran on, empty where that is not known."""
+        return self._read_object(self.environment_file)
+
     def results_file(self, split: Split) -> Path:
         """Where the metrics on a split of the labelled images are written."""
         return self.evaluation_file if split == "test" else self.validation_file
 
     def read_results(self, split: Split) -> dict[str, Any]:
         """The metrics on a split, empty where there are none (or none that can be read)."""
+        return self._read_object(self.results_file(split))
+
+    def _read_object(self, file: Path) -> dict[str, Any]:
         try:
-            content = json.loads(self.results_file(split).read_text())
+            content = json.loads(file.read_text())
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from evensphere.errors import InputError
+from evensphere.recipes.recipe import Recipe
+from evensphere.recipes.run import train
 from evensphere.reproduce import run as runner
-from evensphere.reproduce.cells import Cell, table_cells
+from evensphere.reproduce.cells import ARMS, get_table, table_cells
 from evensphere.reproduce.run import reproduce
 from evensphere.rundir import RunDir
 
@@ -21,48 +25,49 @@ def written(folder: Path) -> dict[str, int]:
 
 
 def test_an_interrupted_table_goes_on_and_no_cell_is_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_cell = runner._run_cell
     seen: list[str] = []
 
-    def interrupted(cell: Cell, folder: Path, console: object) -> None:
-        if len(seen) == 2:
+    def interrupted(recipe: Recipe, out: Path, **options: object) -> Path:
+        if len(seen) == 3:
             raise KeyboardInterrupt
-        seen.append(cell.folder)
-        run_cell(cell, folder, console)  # type: ignore[arg-type]
+        seen.append(out.name)
+        return train(recipe, out, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "_run_cell", interrupted)
+    monkeypatch.setattr(runner, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reproduce("pilot", "tiny", seeds=2, out=tmp_path)
-    assert seen == ["gh-seed0", "two-stage-seed0"]
+    assert seen == ["base-seed0", "gh-seed0", "balanced-seed0"]
     before = written(tmp_path)
-    assert len(before) == 4
-    assert (tmp_path / "results.md").exists(), "what is done can be looked at"
+    assert len(before) == 6
+    assert (tmp_path / "pilot.md").exists(), "what is done can be looked at"
 
-    monkeypatch.setattr(runner, "_run_cell", run_cell)
+    monkeypatch.setattr(runner, "train", train)
     reproduce("pilot", "tiny", seeds=2, out=tmp_path)
     after = written(tmp_path)
-    assert len(after) == 12
+    assert len(after) == 16
     assert after | before == after, "finished cells were left alone"
     assert reproduce("pilot", "tiny", seeds=2, out=tmp_path) == tmp_path
     assert written(tmp_path) == after
 
-    page = (tmp_path / "results.md").read_text()
-    assert "| GH against two-stage learning rate, no GH | " in page
+    page = (tmp_path / "pilot.md").read_text()
+    assert "| GH, against two-stage learning rate, no GH | " in page
     assert "no claim can rest on it" in page
-    scores = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert all(picture in page for picture in ("pilot-differences.png", "pilot-curves.png", "pilot-surrogates.png"))
+    assert (tmp_path / "pilot.html").read_text().count("data:image/png;base64,iVBOR") == 3
+    scores = pq.read_table(tmp_path / "pilot.parquet").to_pylist()
     assert {(score["arm"], score["seed"]) for score in scores} == {
-        (arm, seed) for arm in ("gh", "two-stage", "base") for seed in (0, 1)
+        (arm, seed) for arm in ("gh", "two-stage", "base", "balanced") for seed in (0, 1)
     }
-    assert len(scores) == 6 * 3 * 5, "arms and seeds, metrics, columns"
+    assert len(scores) == 8 * 3 * 5, "arms and seeds, metrics, columns"
     shared = RunDir(tmp_path / "two-stage-seed0")
     assert min(shared.checkpoint_steps()) == RunDir(tmp_path / "gh-seed0").read_recipe()["resolved"]["warm_up_steps"]
 
 
 def test_the_arms_of_a_seed_share_what_they_can() -> None:
     cells = table_cells("pilot", "paper", seeds=3, data="/images")
-    assert len(cells) == len({cell.folder for cell in cells}) == 9
+    assert len(cells) == len({cell.folder for cell in cells}) == 12
     for cell in cells:
-        assert cell.branch == (f"gh-seed{cell.recipe.seed}" if cell.recipe.arm == "two-stage" else None)
+        assert cell.branch == (f"gh-seed{cell.recipe.seed}" if cell.arm == "two-stage" else None)
         assert cell.recipe.data.options["path"] == "/images"
         assert cell.recipe.data.options.get("seed", 0) == 0, "the subset is the published one in every run"
 
@@ -74,3 +79,25 @@ def test_the_arms_of_a_seed_share_what_they_can() -> None:
 def test_mistakes_are_refused(arguments: tuple[str, str, int], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         table_cells(*arguments, data=None)
+
+
+def test_levers_share_the_pilots_runs_and_never_see_the_test_images() -> None:
+    pilot, levers = (table_cells(table, "small", seeds=3, data=None) for table in ("pilot", "levers"))
+    shared = {cell.folder for cell in pilot} & {cell.folder for cell in levers}
+    assert shared == {f"{arm}-seed{seed}" for arm in ("gh", "two-stage") for seed in range(3)}
+    assert all(cell in pilot for cell in levers if cell.folder in shared), "with the same recipe"
+    assert all(cell.branch == f"gh-seed{cell.recipe.seed}" for cell in levers if cell.arm != "gh")
+    assert get_table("levers").split == "validation"
+    assert {arm for arm in ARMS if arm.startswith("gh-")} <= set(get_table("levers").arms)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_table(tmp_path: Path) -> None:
+    """Each cell is trained by one of them, and both wait until all is done."""
+    program = [sys.executable, "-c", "from evensphere.cli.main import main; main()"]
+    command = [*program, "reproduce", "pilot", "--scale", "tiny", "--seeds", "1", "--out", str(tmp_path)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    begun = sorted(line for text in said for line in text.splitlines() if line.startswith("Cell "))
+    assert begun == [f"Cell {arm}-seed0" for arm in ("balanced", "base", "gh", "two-stage")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from evensphere.reproduce.results import Score, detectable_errors, paired_difference, render
+from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows, to_html, to_markdown
+from evensphere.reproduce.results import Score, detectable_errors, paired_difference, table_page
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -43,10 +46,31 @@ def test_the_page_says_what_the_scores_say() -> None:
         for seed in range(3)
         for column in ("many", "medium", "few", "std", "average")
     ]
-    page = render("evensphere reproduce pilot", scores)
+    blocks = table_page("pilot", "evensphere reproduce pilot", scores)
+    page = to_markdown(blocks)
     assert page.startswith("# evensphere reproduce pilot\n")
     assert "| GH | 53.00 ± 1.00 |" in page
-    assert "| GH against two-stage learning rate, no GH | +2.00 [+2.00, +2.00] |" in page
-    assert "| GH against base | +1.00 [+1.00, +1.00] |" in page
+    assert "| GH, against two-stage learning rate, no GH | +2.00 [+2.00, +2.00] |" in page
+    assert "| GH, against base | +1.00 [+1.00, +1.00] |" in page
     assert "a CPU" in page
     assert "no claim" not in page
+    html = to_html(blocks, Path())
+    assert html.count("<table>") == page.count("|---|") == 2
+    assert "<td>+2.00 [+2.00, +2.00]</td>" in html
+
+
+def test_a_page_cannot_be_broken_by_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not really a picture")
+    blocks: list[Block] = [
+        Heading(1, "<script>"),
+        Paragraph("a & b"),
+        Rows(["name", "n"], [["a|b", "<b>"]]),
+        Picture("a.png", '"quoted"'),
+    ]
+    html = to_html(blocks, tmp_path)
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert "a &amp; b" in html
+    assert 'alt="&quot;quoted&quot;"' in html
+    assert "data:image/png;base64,bm90" in html
+    assert to_markdown(blocks).splitlines()[4:7] == ["| name | n |", "|---|---:|", "| a&#124;b | <b> |"]

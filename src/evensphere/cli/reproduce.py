@@ -19,13 +19,13 @@ def run(
     scale: Annotated[str, typer.Option(help=_SCALES)] = "small",
     seeds: Annotated[int, typer.Option(help="Runs of each arm; 3 for a claim.")] = 3,
     data: Annotated[str | None, typer.Option(help="Where the scale's data set lies.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write [default: runs/reproduce/TABLE-SCALE].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: runs/reproduce/SCALE].")] = None,
 ) -> None:
-    """Run a table of experiments; interrupted, the same command goes on."""
+    """Run a table of experiments. Interrupted, the same command goes on; in a second terminal it shares the work."""
     from rich.console import Console
 
     from evensphere.reproduce.run import reproduce
 
     folder = reproduce(table, scale, seeds, data, out, Console(stderr=True, highlight=False))
-    typer.echo((folder / "results.md").read_text())
-    typer.echo(f"Written: {folder / 'results.md'}, results.parquet, report.html")
+    typer.echo((folder / f"{table}.md").read_text())
+    typer.echo(f"Written: {folder / f'{table}.html'}, {table}.md, {table}.parquet and, run by run, {table}-runs.html")

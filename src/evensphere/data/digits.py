@@ -22,9 +22,9 @@ def digits(
     """1,797 grey 8x8 digits, 174 to 183 of each class (Alpaydin & Kaynak, UCI, 1998).
 
     test and validation: stratified, held out. probe: all other images (114 to 123 of each class). pretrain: its
-    long-tailed subset; imbalance 1 is balanced, and `largest` limits the largest class. The seed chooses the parts *and*
-    which digit is how rare: class difficulties differ (8 is harder than 0), so a tail that were always the same digit
-    would be confounded with them.
+    long-tailed subset; imbalance 1 is balanced, and `largest` limits the largest class. The seed chooses the parts
+    *and* which digit is how rare: class difficulties differ (8 is harder than 0), so a tail that were always the same
+    digit would be confounded with them.
 
     Pixels are uint8 [1, 8, 8]; the file's 17 levels 0..16 are spread over 0..255.
     """

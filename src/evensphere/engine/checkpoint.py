@@ -43,17 +43,23 @@ def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimi
     if not steps:
         run.truncate_metrics(0)
         return 0
-    file = run.checkpoint_file(steps[-1])
-    try:
-        state = torch.load(file, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{file} cannot be read ({error}); delete it to go on from the one before.") from error
-    if state["format"] != FORMAT:
-        raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
+    state = read_checkpoint(run, steps[-1], device)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     run.truncate_metrics(state["metrics_size"])
     return int(state["step"])
+
+
+def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What was saved after `step` steps. Raises InputError where that cannot be read."""
+    file = run.checkpoint_file(step)
+    try:
+        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"{file} cannot be read ({error}); delete it to go on from the one before.") from error
+    if state["format"] != FORMAT:
+        raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
+    return state
 
 
 def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonized: bool) -> None:
@@ -66,7 +72,7 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonized: boo
     file = source.checkpoint_file(step)
     if not file.exists():
         raise InputError(f"{source.path} has no checkpoint of step {step}; let it train beyond its warm-up first.")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = read_checkpoint(source, step)
     events = source.read_metrics(state["metrics_size"])
     if not harmonized:
         state["model"] = {name: value for name, value in state["model"].items() if not name.startswith("harmonizer.")}

@@ -30,6 +30,7 @@ def cifar100_lt(arm: str = "gh") -> Recipe:
         batch_size=512,
         evaluate_every="50 epochs",
         checkpoint_every="10 epochs",
+        snapshot_every="100 epochs",
         metrics=("knn", "probe", "probe_paper"),
     )
 

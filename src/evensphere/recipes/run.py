@@ -24,9 +24,9 @@ from evensphere.data.augment import Views
 from evensphere.data.folder import labelled, readable, scan
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take
-from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, save_encoder
+from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, validation_monitor
-from evensphere.engine.train import Training, fit
+from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
 from evensphere.methods.base import Method
@@ -103,6 +103,19 @@ def _begin(
             _branch(run, branch, harmonized=recipe.harmonizer.name != "none")
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
         return _finish(training, recipe, run, fabric, console)
+
+
+def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
+    """The parts of a run as they were after `step` steps, on the CPU, to look at and not to go on with.
+
+    step: one that a checkpoint was kept of (see Recipe.snapshot_every).
+    """
+    recipe = Recipe.from_json(run.read_recipe())
+    splits: Splits = build("data", recipe.data)
+    splits = splits._replace(pretrain=_images_of(run, splits.pretrain))
+    training = _build_training(recipe, splits)
+    StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
+    return training, splits
 
 
 def _build_training(recipe: Recipe, splits: Splits) -> Training:

@@ -1,7 +1,7 @@
 """Tables of experiments, each one command: cells of (arm, seed) run one after the other, and what they add up to.
 
     cells    which runs a table is made of, at which scale
-    run      run them, resumable cell by cell
+    run      run them, resumable cell by cell, by as many processes as like
     results  every number in one parquet file, and the table people read
 
 Only names live here, so that listing them loads no torch.
@@ -10,7 +10,8 @@ Only names live here, so that listing them loads no torch.
 from __future__ import annotations
 
 TABLES = {
-    "pilot": "does GH help, and where? Three arms on one long-tailed data set, paired over seeds",
+    "pilot": "does GH help, and where? Three arms on one long-tailed data set, and a balanced one of the same size",
+    "levers": "GH's settings one at a time, branched off the pilot's first stages, scored on validation images only",
 }
 
 SCALES = {

@@ -1,4 +1,8 @@
-"""Which runs a table is made of."""
+"""Which runs a table is made of.
+
+An arm means the same in every table, so tables of one scale share a folder and a run is never made twice: the levers
+branch off the first stages that the pilot trained.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +11,111 @@ from typing import NamedTuple
 from evensphere.errors import InputError, unknown_name
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.reproduce import SCALES, TABLES
+from evensphere.rundir import Split
 
-# what a scale is: the recipe, and what is changed in it
-_RECIPES: dict[str, tuple[str, list[str]]] = {
-    "tiny": ("digits-lt", ["epochs=6", "backbone.width=8", "batch_size=64", "evaluate_every=3 epochs"]),
-    "small": ("cifar100-lt-small", []),
-    "paper": ("cifar100-lt", []),
-}
+
+class Arm(NamedTuple):
+    """One row of a table. recipe_arm: see recipes.ARMS. settings: what is changed in the recipe. branch: the arm whose
+    first stage it shares, if any."""
+
+    title: str
+    recipe_arm: str
+    settings: tuple[str, ...] = ()
+    branch: str | None = None
+
+
+class Table(NamedTuple):
+    """arms: by name, in reading order. contrasts: (first, second) pairs whose difference is shown. split: the images
+    that its runs are scored on; a table that settings are chosen by never sees the test images."""
+
+    arms: tuple[str, ...]
+    contrasts: tuple[tuple[str, str], ...]
+    split: Split
+
+
+class Scale(NamedTuple):
+    """recipe: by name. settings: what is changed in it. balanced: images of each class that make a balanced set as
+    large as the long-tailed one."""
+
+    recipe: str
+    settings: tuple[str, ...]
+    balanced: int
 
 
 class Cell(NamedTuple):
-    """One run of a table. folder: below the table's. branch: the cell whose first stage it shares, if any."""
+    """One run of a table. folder: below the scale's. branch: the folder whose first stage it shares, if any."""
 
     folder: str
+    arm: str
     recipe: Recipe
     branch: str | None
 
 
+def _lever(title: str, *settings: str) -> Arm:
+    return Arm(f"GH, {title}", "gh", tuple(f"harmonizer.{setting}" for setting in settings), branch="gh")
+
+
+LEVERS = {
+    "gh-weight-0.3": _lever("weight 0.3", "weight=0.3"),
+    "gh-weight-3": _lever("weight 3", "weight=3.0"),
+    "gh-uniform": _lever("equal shares for pi", "prior=uniform"),
+    "gh-anchors-10": _lever("10 anchors", "anchors=10"),
+    "gh-anchors-30": _lever("30 anchors", "anchors=30"),
+    "gh-sharp": _lever("gamma and epsilon halved", "prediction_temperature=0.05", "sinkhorn_temperature=0.025"),
+}
+
+ARMS = {
+    # the base arm has a learning rate of its own from the first epoch on, so it shares nothing
+    "base": Arm("base", "base"),
+    "two-stage": Arm("two-stage learning rate, no GH", "two-stage", branch="gh"),
+    "gh": Arm("GH", "gh"),
+    "balanced": Arm("base, on as many images but equally many of each class", "base"),
+    **LEVERS,
+}
+
+_TABLES = {
+    "pilot": Table(
+        ("base", "two-stage", "gh", "balanced"),
+        (("gh", "two-stage"), ("gh", "base"), ("two-stage", "base"), ("balanced", "base")),
+        "test",
+    ),
+    "levers": Table(
+        ("two-stage", "gh", *LEVERS),
+        (("gh", "two-stage"), *((lever, "two-stage") for lever in LEVERS), *((lever, "gh") for lever in LEVERS)),
+        "validation",
+    ),
+}
+
+_SCALES = {
+    "tiny": Scale("digits-lt", ("epochs=6", "backbone.width=8", "batch_size=64", "evaluate_every=3 epochs"), 37),
+    "small": Scale("cifar100-lt-small", (), 98),
+    "paper": Scale("cifar100-lt", (), 98),
+}
+
+
+def get_table(name: str) -> Table:
+    if name not in TABLES:
+        raise unknown_name("table", name, TABLES)
+    return _TABLES[name]
+
+
 def table_cells(table: str, scale: str, seeds: int, data: str | None) -> list[Cell]:
     """The cells of a table in the order to run them. Raises InputError for an unknown name or no seeds."""
-    if table not in TABLES:
-        raise unknown_name("table", table, TABLES)
+    arms = get_table(table).arms
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES)
     if seeds < 1:
         raise InputError(f"{seeds} seeds were given; a table needs at least 1, and 3 for a claim.")
-    return [cell for seed in range(seeds) for cell in _three_arms(scale, seed, data)]
+    stems_first = sorted(arms, key=lambda arm: ARMS[arm].branch is not None)
+    return [_cell(arm, _SCALES[scale], seed, data) for seed in range(seeds) for arm in stems_first]
 
 
-def _three_arms(scale: str, seed: int, data: str | None) -> list[Cell]:
-    """GH first: the control shares its first stage, which up to the stage change is the same run. The base arm has a
-    learning rate of its own from the first epoch on, so it shares nothing."""
-    name, settings = _RECIPES[scale]
-    settings = [*settings, f"seed={seed}"]
-    if name == "digits-lt":  # which digits are rare must not be the same in every run
+def _cell(arm: str, scale: Scale, seed: int, data: str | None) -> Cell:
+    recipe_arm, changes, branch = ARMS[arm][1:]
+    settings = [*scale.settings, f"seed={seed}", *changes]
+    if arm == "balanced":
+        settings += ["data.imbalance=1", f"data.largest={scale.balanced}"]
+    if scale.recipe == "digits-lt":  # which digits are rare must not be the same in every run
         settings.append(f"data.seed={seed}")
-    recipes = {arm: with_data(get_recipe(name, arm), data).set(settings) for arm in ("gh", "two-stage", "base")}
-    harmonized = f"gh-seed{seed}"
-    return [
-        Cell(harmonized, recipes["gh"], None),
-        Cell(f"two-stage-seed{seed}", recipes["two-stage"], harmonized),
-        Cell(f"base-seed{seed}", recipes["base"], None),
-    ]
+    recipe = with_data(get_recipe(scale.recipe, recipe_arm), data).set(settings)
+    return Cell(f"{arm}-seed{seed}", arm, recipe, None if branch is None else f"{branch}-seed{seed}")

@@ -1,0 +1,154 @@
+"""The pictures of a table: how the arms learnt, how they differ, and what the surrogate labels know."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from evensphere.metrics.groups import GROUPS
+from evensphere.reproduce.cells import ARMS
+from evensphere.reproduce.page import Picture
+from evensphere.reproduce.results import Score, by_seed, contrast_title, paired_difference
+from evensphere.rundir import atomic_write
+
+# Okabe & Ito's colours; the three arms of every comparison have the report's
+_COLORS = {"base": "#D55E00", "two-stage": "#009E73", "gh": "#0072B2", "balanced": "#8C8C8C"}
+_SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#994F00", "#40B0A6")
+
+# of an arm, by seed
+Curves = Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]  # (epoch, value) pairs
+LooksBack = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]  # what reproduce.surrogates.look_back returns
+
+
+def differences_picture(
+    file: Path, scores: Sequence[Score], metric: str, contrasts: Sequence[tuple[str, str]]
+) -> Picture:
+    """Paired differences with their 95 % intervals and every seed, one panel a column of the table."""
+    mine = [score for score in scores if score.metric == metric]
+    columns = (*GROUPS, "average")
+    figure = Figure(figsize=(11, 1.4 + 0.55 * len(contrasts)), layout="constrained")
+    for panel, column in zip(figure.subplots(1, len(columns), sharey=True), columns, strict=True):
+        for row, pair in enumerate(contrasts):
+            first, second = (by_seed(mine, arm, column) for arm in pair)
+            difference = paired_difference(first, second)
+            if difference is None:
+                continue
+            seeds = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+            color = _color(pair[0])
+            panel.plot(seeds, [-row] * len(seeds), "o", color=color, alpha=0.3, markeredgewidth=0)
+            panel.errorbar(difference.mean, -row, xerr=difference.margin, fmt="o", color=color, capsize=4)
+        panel.axvline(0, color="#444444", linewidth=0.8)
+        panel.set_title(column)
+        panel.grid(axis="x", color="#e4e4e4")
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(left=False)
+    figure.axes[0].set_yticks([-row for row in range(len(contrasts))], [contrast_title(pair) for pair in contrasts])
+    figure.supxlabel("difference in accuracy, points (mean and 95 % interval; faint: single seeds)", fontsize=10)
+    _save(figure, file)
+    return Picture(file.name, "Differences between arms, paired by seed, by how common the classes were in training.")
+
+
+def curves_picture(file: Path, curves: Curves, stage_change: float | None) -> Picture:
+    """Validation kNN over the epochs: the mean of the seeds, their range shaded."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for arm, by_seed_ in curves.items():
+        _draw_mean(axes, list(by_seed_.values()), _color(arm), ARMS[arm].title)
+    if stage_change is not None:
+        axes.axvline(stage_change, color="#444444", linewidth=0.8, linestyle="--")
+        axes.annotate("GH begins", (stage_change, axes.get_ylim()[0]), xytext=(4, 4), textcoords="offset points")
+    _dress(axes, "epoch", "kNN on validation images, %")
+    axes.legend(frameon=False)
+    _save(figure, file)
+    return Picture(file.name, "How the arms learnt: kNN accuracy on validation images, mean and range over seeds.")
+
+
+def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
+    """Four panels: information, population, ownership, gradients (see reproduce.surrogates)."""
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
+    information, population, ownership, gradient = figure.subplots(2, 2).flat
+    for arm, by_seed_ in looks.items():
+        records = list(by_seed_.values())
+        _draw_mean(information, [_track(r, "nmi") for r in records], _color(arm), ARMS[arm].title)
+    _dress(information, "epoch", "NMI of surrogate labels and classes")
+    information.set_ylim(bottom=0)
+    information.legend(frameon=False)
+    harmonized = looks["gh"]
+    last = [records[-1] for records in harmonized.values()]
+    _draw_sizes(population, last)
+    _draw_homes(ownership, looks)
+    _draw_mean(gradient, [_track(r, "gradient_ratio") for r in harmonized.values()], _color("gh"), "ratio of lengths")
+    _draw_mean(gradient, [_track(r, "gradient_cosine") for r in harmonized.values()], "#E69F00", "cosine")
+    _dress(gradient, "epoch", "GH's gradient against the method's")
+    gradient.set_ylim(bottom=min(0, gradient.get_ylim()[0]))
+    gradient.legend(frameon=False)
+    _save(figure, file)
+    return Picture(
+        file.name,
+        "What the surrogate labels know: their information about the classes; region sizes against class sizes at the "
+        "end; how many images stand in a region that their own class owns; the two losses' gradients on the encoder.",
+    )
+
+
+def _draw_sizes(axes: Any, last: Sequence[Mapping[str, Any]]) -> None:
+    images = sum(last[0]["class_sizes"])
+    sizes = [fmean(column) * images for column in zip(*(record["prior"] for record in last), strict=True)]
+    axes.plot(range(1, len(sizes) + 1), [max(size, 0.5) for size in sizes], color=_color("gh"), label="regions (pi)")
+    classes = last[0]["class_sizes"]
+    axes.plot(range(1, len(classes) + 1), classes, color="#444444", linestyle="--", label="classes")
+    axes.set_yscale("log")
+    _dress(axes, "rank, largest first", "images")
+    axes.legend(frameon=False)
+
+
+def _draw_homes(axes: Any, looks: LooksBack) -> None:
+    """Bars: share of each group's images that stand in a region their own class owns."""
+    width = 0.8 / len(looks)
+    for place, (arm, by_seed_) in enumerate(looks.items()):
+        last = [records[-1]["at_home"] for records in by_seed_.values()]
+        heights = [fmean(record.get(group, 0.0) for record in last) for group in GROUPS]
+        left = [i - 0.4 + width * (place + 0.5) for i in range(len(GROUPS))]
+        bars = axes.bar(left, heights, width * 0.9, color=_color(arm), label=ARMS[arm].title)
+        axes.bar_label(bars, fmt="%.1f", fontsize=9)
+    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    _dress(axes, "", "images in a region of their own class, %")
+    axes.legend(frameon=False)
+
+
+def _track(records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(record["epoch"], record[key]) for record in records]
+
+
+def _draw_mean(axes: Any, curves: Sequence[Sequence[tuple[float, float]]], color: str, label: str) -> None:
+    """The mean over seeds at the epochs that all of them have, and their range."""
+    points = [dict(curve) for curve in curves]
+    epochs = sorted(set.intersection(*(set(curve) for curve in points)))
+    values = [[curve[epoch] for curve in points] for epoch in epochs]
+    axes.plot(epochs, [fmean(column) for column in values], color=color, marker="o", markersize=3, label=label)
+    axes.fill_between(epochs, [min(c) for c in values], [max(c) for c in values], color=color, alpha=0.15, linewidth=0)
+
+
+def _dress(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#ececec")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _color(arm: str) -> str:
+    others = [name for name in ARMS if name not in _COLORS]
+    return _COLORS.get(arm) or dict(zip(others, cycle(_SPARE_COLORS), strict=False))[arm]
+
+
+def _save(figure: Figure, file: Path) -> None:
+    png = io.BytesIO()
+    with mpl.rc_context({"text.parse_math": False}):
+        figure.savefig(png, format="png", dpi=110, metadata={"Software": None})
+    atomic_write(file, png.getvalue())
