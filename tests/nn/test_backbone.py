@@ -29,7 +29,7 @@ def test_the_cifar_stem_keeps_the_resolution() -> None:
 
 def test_the_half_stem_halves_the_resolution_and_nothing_else() -> None:
     whole, half = resnet_small(width=4), resnet_small(width=4, stem="cifar-half")
-    assert half.conv1(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 16, 16)  # type: ignore[operator]
+    assert half.conv1(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 16, 16)
     assert {name: p.shape for name, p in half.named_parameters()} == {n: p.shape for n, p in whole.named_parameters()}
 
 

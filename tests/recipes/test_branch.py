@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe, get_recipe
 from evensphere.recipes.run import train
@@ -39,7 +41,6 @@ def test_a_branch_equals_the_whole_run(first: RunDir, tmp_path: Path, recipe: Re
         (tiny("base"), "schedule"),
         (tiny("two-stage", "seed=1"), "seed"),
         (tiny("two-stage", "epochs=6"), "epochs"),
-        (tiny("gh", "harmonizer.anchors=5"), "anchors"),
         (tiny("gh", "harmonizer.warm_up=0.25"), "warm_up"),
     ],
 )
@@ -49,6 +50,37 @@ def test_runs_that_began_differently_are_no_branches(
     with pytest.raises(InputError, match=sentence):
         train(recipe, tmp_path / "branch", branch=first.path)
     assert not (tmp_path / "branch").exists()
+
+
+def test_other_anchors_start_from_a_census_of_the_shared_network(first: RunDir, tmp_path: Path) -> None:
+    branch = RunDir(train(tiny("gh", "harmonizer.anchors=5"), tmp_path / "branch", branch=first.path))
+    started = [read_checkpoint(run, 12) for run in (first, branch)]
+    methods = [{n: v for n, v in state["model"].items() if n.startswith("method.")} for state in started]
+    assert all(torch.equal(value, methods[1][name]) for name, value in methods[0].items()), "the first stage is shared"
+
+    harmonized = [event for event in branch.read_metrics() if event.get("gh_weight", 0) > 0]
+    assert harmonized[0]["step"] == 12
+    state = read_checkpoint(branch, 24)["model"]
+    images = branch.read_recipe()["resolved"]["num_images"]
+    counted = state["harmonizer.prior"] * images  # nothing recomputes pi in so short a run: it is still the census's
+    assert torch.allclose(counted, counted.round(), atol=1e-3)
+    assert counted.sum().round() == images, "every image was counted"
+    assert len(counted) == 5 == branch.read_recipe()["resolved"]["anchors"]
+    assert counted.max() > counted.min() + 1, "and pi is no guess"
+
+
+def test_a_branch_with_other_anchors_resumes_exactly(tmp_path: Path) -> None:
+    recipe = tiny("gh", "harmonizer.anchors=5", "checkpoint_every=1 epoch")
+    stem = RunDir(train(tiny("gh", "checkpoint_every=1 epoch"), tmp_path / "stem"))
+    whole = RunDir(train(recipe, tmp_path / "whole", branch=stem.path))
+    stopped = RunDir(train(recipe, tmp_path / "stopped", branch=stem.path))
+    stopped.encoder_file.unlink()
+    for step in (18, 24):
+        stopped.checkpoint_file(step).unlink()
+    assert stopped.checkpoint_steps() == [12], "stopped before its first own checkpoint"
+    train(recipe, stopped.path, resume=True)
+    assert stopped.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+    assert stopped.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
 
 
 def test_only_a_run_with_a_warm_up_can_be_branched_off(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import load as load_safetensors
@@ -14,15 +14,17 @@ from torch import nn
 from evensphere.errors import InputError
 from evensphere.rundir import RunDir, atomic_write
 
+Heritage = Literal["kept", "fresh", "none"]
+
 FORMAT = 1
 _KEPT = 2  # one to go on from, one in case the disk loses it
 
 
 def save_checkpoint(
-    run: RunDir, step: int, parts: dict[str, nn.Module | torch.optim.Optimizer], milestones: tuple[int, ...] = ()
+    run: RunDir, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, milestones: tuple[int, ...] = ()
 ) -> None:
-    """Write the state of all `parts` after `step` steps, then drop checkpoints no longer needed."""
-    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    """Write the state of a run after `step` steps, then drop checkpoints no longer needed."""
+    state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
     _write(run, state)
     run.prune_checkpoints(_KEPT, milestones)
@@ -34,20 +36,30 @@ def _write(run: RunDir, state: dict[str, Any]) -> None:
     atomic_write(run.checkpoint_file(state["step"]), buffer.getvalue())
 
 
-def load_checkpoint(run: RunDir, parts: dict[str, nn.Module | torch.optim.Optimizer], device: torch.device) -> int:
-    """Restore the newest checkpoint into `parts` and cut metrics.jsonl back to it. Returns the step to go on from.
+class Position(NamedTuple):
+    """Where to go on from. fresh: the harmonizer knows nothing yet, because its anchors are not those of the run that
+    this one branched off."""
+
+    step: int
+    fresh: bool
+
+
+def load_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Position:
+    """Restore the newest checkpoint and cut metrics.jsonl back to it.
 
     Without a checkpoint the run starts over: that is what going on from nothing means.
     """
     steps = run.checkpoint_steps()
     if not steps:
         run.truncate_metrics(0)
-        return 0
+        return Position(0, fresh=False)
     state = read_checkpoint(run, steps[-1], device)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
+    fresh = bool(state.get("fresh_harmonizer"))
+    missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
+    assert all(_is_harmonizers(name) for name in missing), missing
+    optimizer.load_state_dict(state["optimizer"])
     run.truncate_metrics(state["metrics_size"])
-    return int(state["step"])
+    return Position(int(state["step"]), fresh)
 
 
 def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -62,11 +74,12 @@ def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") 
     return state
 
 
-def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonized: bool) -> None:
+def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Heritage) -> None:
     """Begin `target` where `source` was after `step` steps: its checkpoint and its metrics so far become the target's.
 
-    harmonized: whether the target has a harmonizer; without one, nothing of the source's is kept, so that the target is
-        to the last bit what it would have been had it trained those steps itself.
+    harmonizer: what becomes of the source's harmonizer. "kept" and "none" (the target has none) make the target to the
+        last bit what it would have been had it trained those steps itself; a "fresh" one has other anchors, so that
+        what the source's remembers is of no use to it.
     Raises InputError if the source has not kept that checkpoint.
     """
     file = source.checkpoint_file(step)
@@ -74,17 +87,22 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonized: boo
         raise InputError(f"{source.path} has no checkpoint of step {step}; let it train beyond its warm-up first.")
     state = read_checkpoint(source, step)
     events = source.read_metrics(state["metrics_size"])
-    if not harmonized:
-        state["model"] = {name: value for name, value in state["model"].items() if not name.startswith("harmonizer.")}
-        events = [
-            {name: value for name, value in event.items() if name not in ("gh", "gh_weight")}
-            for event in events
-            if event["event"] != "population"
-        ]
+    if harmonizer != "kept":
+        state["model"] = {name: value for name, value in state["model"].items() if not _is_harmonizers(name)}
+        events = [event for event in events if event["event"] != "population"]
+    if harmonizer == "none":
+        events = [{name: x for name, x in event.items() if name not in ("gh", "gh_weight")} for event in events]
+    if harmonizer == "fresh":
+        state["fresh_harmonizer"] = True
     for event in events:
         target.append_metrics(event)
     state["metrics_size"] = target.metrics_size()
     _write(target, state)
+
+
+def _is_harmonizers(name: str) -> bool:
+    """Whether an entry of a model's state belongs to the harmonizer."""
+    return name.startswith("harmonizer.")
 
 
 def save_encoder(run: RunDir, encoder: nn.Module, description: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,10 @@ def fit(
     """
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
-    state = {"model": step_module, "optimizer": training.optimizer}
-    first_step = load_checkpoint(run, state, fabric.device)
+    first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device)
     step_module.train()
+    if fresh:
+        _take_census(training, first_step, fabric)
     with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
         for step, batch in training.loader.batches(first_step, training.total_steps):
             progress = training.progress(step)
@@ -91,8 +93,21 @@ def fit(
             display.step(step, len(batch.index) * fabric.world_size)
             _evaluate(training, run, progress, display)
             if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
-                save_checkpoint(run, step + 1, state, _milestones(training))
+                save_checkpoint(run, step + 1, step_module, training.optimizer, _milestones(training))
                 run.add_train_seconds(display.lap())
+
+
+@torch.no_grad()
+def _take_census(training: Training, step: int, fabric: Fabric) -> None:
+    """Show a harmonizer that has seen nothing the epoch before `step`, through the network as it is, so that its pi
+    means something from the first step on. A copy of the method looks, since BatchNorm's statistics must not move."""
+    method = copy.deepcopy(training.method)
+    for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
+        progress = training.progress(past)
+        batch = batch._replace(images=fabric.to_device(batch.images))
+        with fabric.autocast():
+            output = method(training.views(batch, progress.epoch), batch.index, progress)
+        training.harmonizer.after_step(output.embeddings, batch.index, progress)
 
 
 def _take_step(

@@ -17,6 +17,7 @@ import torch
 
 from evensphere.data import SOURCES
 from evensphere.data.source import Source
+from evensphere.engine.checkpoint import Heritage
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
@@ -28,6 +29,9 @@ _AFTER_WARM_UP = (
     *("weight", "ramp", "prior", "floor", "update_every"),
     *("prediction_temperature", "sinkhorn_temperature", "max_iterations", "tolerance"),
 )
+
+# its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
+_REMEMBERED = ("anchors", "population", "momentum", "seed")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
@@ -110,11 +114,11 @@ class Recipe:
         """The recipe to branch off another run with: this one, with what that one left open decided alike.
 
         Raises InputError where the two would not have been the same run up to the end of that run's warm-up. They may
-        differ in whether there is a harmonizer and in what it does only afterwards.
+        differ in whether there is a harmonizer, in what it does only afterwards, and in what it remembers.
         """
         if begun.harmonizer.name == "none":
             raise InputError(f"A run of the arm {begun.arm} has no warm-up to branch off; give one of the arm gh.")
-        later = ["arm"] + [f"harmonizer.options.{name}" for name in _AFTER_WARM_UP]
+        later = ["arm"] + [f"harmonizer.options.{name}" for name in (*_AFTER_WARM_UP, *_REMEMBERED)]
         for name, theirs, mine in self._differences(begun):
             if name not in later and not (self.harmonizer.name == "none" and name.startswith("harmonizer")):
                 raise InputError(
@@ -122,6 +126,13 @@ class Recipe:
                     "up to the end of the warm-up the two must be the same."
                 )
         return replace(begun, harmonizer=self.harmonizer, data=self.data, workers=self.workers, resolved={})
+
+    def heritage(self, begun: Recipe) -> Heritage:
+        """What becomes of the other run's harmonizer where this run branches off it."""
+        if self.harmonizer.name == "none":
+            return "none"
+        mine, theirs = self.harmonizer.options, begun.harmonizer.options
+        return "kept" if all(mine.get(name) == theirs.get(name) for name in _REMEMBERED) else "fresh"
 
     def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""

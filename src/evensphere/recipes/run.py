@@ -100,7 +100,7 @@ def _begin(
         run.write_json(run.environment_file, _environment(fabric))
         _write_images(run, source)
         if branch is not None:
-            _branch(run, branch, harmonized=recipe.harmonizer.name != "none")
+            _branch(run, branch, recipe)
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
         return _finish(training, recipe, run, fabric, console)
 
@@ -185,13 +185,14 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
     }
 
 
-def _branch(run: RunDir, source: RunDir, harmonized: bool) -> None:
+def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
     """Take over the source's first stage."""
     same_images = not source.images_file.exists() or source.images_file.read_bytes() == run.images_file.read_bytes()
     if not same_images:
         raise InputError(f"{source.path} was trained on other images; branch off a run on the same ones.")
     run.truncate_metrics(0)
-    branch_checkpoint(source, source.read_recipe()["resolved"]["warm_up_steps"], run, harmonized)
+    begun = Recipe.from_json(source.read_recipe())
+    branch_checkpoint(source, begun.resolved["warm_up_steps"], run, recipe.heritage(begun))
 
 
 # --- the images of a run ----------------------------------------------------------------------------------------------
