@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows, to_html, to_markdown
-from evensphere.reproduce.results import Score, detectable_errors, paired_difference, table_page
+from evensphere.reproduce.results import Score, detectable_errors, paired_difference
+from evensphere.reproduce.summary import tables
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -46,7 +47,7 @@ def test_the_page_says_what_the_scores_say() -> None:
         for seed in range(3)
         for column in ("many", "medium", "few", "std", "average")
     ]
-    blocks = table_page("pilot", "evensphere reproduce pilot", scores)
+    blocks = tables("pilot", "evensphere reproduce pilot", scores)
     page = to_markdown(blocks)
     assert page.startswith("# evensphere reproduce pilot\n")
     assert "| GH | 53.00 ± 1.00 |" in page

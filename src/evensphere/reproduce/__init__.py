@@ -1,8 +1,12 @@
 """Tables of experiments, each one command: cells of (arm, seed) run one after the other, and what they add up to.
 
-    cells    which runs a table is made of, at which scale
-    run      run them, resumable cell by cell, by as many processes as like
-    results  every number in one parquet file, and the table people read
+    cells       which runs a table is made of, at which scale
+    run         run them, resumable cell by cell, by as many processes as like
+    surrogates  what GH's surrogate labels knew of the classes, at every kept checkpoint
+    results     every number, and differences between arms
+    pictures    drawn from both
+    summary     the page people read, made of `page`'s blocks
+    publish     docs/results.md, from what is kept of the runs under benchmarks/results
 
 Only names live here, so that listing them loads no torch.
 """

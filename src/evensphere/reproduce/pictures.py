@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from evensphere.metrics.groups import GROUPS
 from evensphere.reproduce.cells import ARMS
 from evensphere.reproduce.page import Picture
-from evensphere.reproduce.results import Score, by_seed, contrast_title, paired_difference
+from evensphere.reproduce.results import Score, by_seed, paired_difference
 from evensphere.rundir import atomic_write
 
 # Okabe & Ito's colours; the three arms of every comparison have the report's
@@ -25,6 +25,10 @@ _SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#994F00", "#40B0A6
 # of an arm, by seed
 Curves = Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]  # (epoch, value) pairs
 LooksBack = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]  # what reproduce.surrogates.look_back returns
+
+
+def contrast_title(pair: tuple[str, str]) -> str:
+    return f"{ARMS[pair[0]].title}, against {ARMS[pair[1]].title}"
 
 
 def differences_picture(

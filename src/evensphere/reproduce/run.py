@@ -5,11 +5,8 @@ A cell belongs to the process that holds its lock, so the same command in a seco
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -17,12 +14,11 @@ from rich.console import Console
 from evensphere.recipes.run import evaluate, train
 from evensphere.report import write_report
 from evensphere.reproduce.cells import Cell, get_table, table_cells
-from evensphere.reproduce.pictures import curves_picture, differences_picture, surrogates_picture
-from evensphere.reproduce.results import collect, write_results
+from evensphere.reproduce.page import to_html, to_markdown
+from evensphere.reproduce.results import collect, write_scores
+from evensphere.reproduce.summary import table_page
 from evensphere.reproduce.surrogates import look_back, own_harmonizer
-from evensphere.rundir import RunDir, Split
-
-T = TypeVar("T")
+from evensphere.rundir import RunDir, Split, atomic_write
 
 _PATIENCE = 5.0  # seconds between two looks at cells that other processes are running
 
@@ -97,45 +93,11 @@ def _look_back(cell: Cell, folder: Path) -> None:
 
 
 def _write(table: str, command: str, done: list[Cell], folder: Path) -> None:
-    """What the finished cells add up to. One process writes at a time."""
+    """What the finished cells add up to: TABLE.parquet, .md and .html. One process writes at a time."""
+    split = get_table(table).split
     with FileLock(folder / f".{table}.lock"):
-        _write_locked(table, command, done, folder)
-
-
-def _write_locked(table: str, command: str, done: list[Cell], folder: Path) -> None:
-    split, contrasts = get_table(table).split, get_table(table).contrasts
-    scores = collect(done, folder, split)
-    pictures = [
-        differences_picture(folder / f"{table}-differences.png", scores, "probe", contrasts),
-        curves_picture(folder / f"{table}-curves.png", _by_arm(done, folder, _knn_curve), _stage_change(done, folder)),
-    ]
-    looks = _by_arm([cell for cell in done if RunDir(folder / cell.folder).surrogates_file.exists()], folder, _looks)
-    if "gh" in looks:
-        pictures.append(surrogates_picture(folder / f"{table}-surrogates.png", looks))
-    write_results(folder, table, command, scores, pictures)
-    write_report([folder / cell.folder for cell in done], folder / f"{table}-runs.html")
-
-
-def _by_arm(cells: list[Cell], folder: Path, read: Callable[[RunDir], T]) -> dict[str, dict[int, T]]:
-    """What is read from each cell's run, by arm and seed."""
-    found: dict[str, dict[int, T]] = {}
-    for cell in cells:
-        found.setdefault(cell.arm, {})[cell.recipe.seed] = read(RunDir(folder / cell.folder))
-    return found
-
-
-def _knn_curve(run: RunDir) -> list[tuple[float, float]]:
-    """kNN on validation images over the epochs."""
-    return [(event["epoch"] + 1, event["knn"]) for event in run.read_metrics() if event["event"] == "evaluation"]
-
-
-def _looks(run: RunDir) -> list[dict[str, Any]]:
-    checkpoints: list[dict[str, Any]] = json.loads(run.surrogates_file.read_text())["checkpoints"]
-    return checkpoints
-
-
-def _stage_change(cells: list[Cell], folder: Path) -> float | None:
-    """The epoch that GH begins after, if there is a run with GH."""
-    recipes = [RunDir(folder / cell.folder).read_recipe()["resolved"] for cell in cells]
-    found = [one["warm_up_steps"] / one["steps_per_epoch"] for one in recipes if one["warm_up_steps"] is not None]
-    return found[0] if found else None
+        write_scores(folder / f"{table}.parquet", collect(done, folder, split))
+        blocks = table_page(table, command, done, folder, pictures=folder / table)
+        atomic_write(folder / f"{table}.md", to_markdown(blocks))
+        atomic_write(folder / f"{table}.html", to_html(blocks, folder))
+        write_report([folder / cell.folder for cell in done], folder / f"{table}-runs.html")

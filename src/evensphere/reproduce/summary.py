@@ -1,0 +1,134 @@
+"""A table's page, from its run folders alone: pictures first, then for each metric the arms and their differences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, TypeVar
+
+from evensphere.report.record import METRICS
+from evensphere.report.wording import capital
+from evensphere.reproduce.cells import ARMS, Cell, get_table
+from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
+from evensphere.reproduce.pictures import contrast_title, curves_picture, differences_picture, surrogates_picture
+from evensphere.reproduce.results import COLUMNS, Difference, Score, by_seed, collect, paired_difference
+from evensphere.rundir import RunDir, Split
+
+T = TypeVar("T")
+
+
+def table_page(table: str, command: str, done: Sequence[Cell], folder: Path, pictures: Path) -> list[Block]:
+    """The page of a table's finished cells. folder: of their runs. pictures: where PNGs go, as PICTURES-NAME.png."""
+    scores = collect(done, folder, get_table(table).split)
+    return tables(table, command, scores, draw(table, scores, done, folder, pictures))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def draw(table: str, scores: Sequence[Score], done: Sequence[Cell], folder: Path, pictures: Path) -> list[Picture]:
+    def named(name: str) -> Path:
+        return pictures.with_name(f"{pictures.name}-{name}.png")
+
+    curves = _by_arm(done, folder, _knn_curve)
+    drawn = [
+        differences_picture(named("differences"), scores, "probe", get_table(table).contrasts),
+        curves_picture(named("curves"), curves, _stage_change(done, folder)),
+    ]
+    looked_at = [cell for cell in done if RunDir(folder / cell.folder).surrogates_file.exists()]
+    looks = _by_arm(looked_at, folder, _looks)
+    if "gh" in looks:
+        drawn.append(surrogates_picture(named("surrogates"), looks))
+    return drawn
+
+
+def _by_arm(cells: Sequence[Cell], folder: Path, read: Callable[[RunDir], T]) -> dict[str, dict[int, T]]:
+    """What is read from each cell's run, by arm and seed."""
+    found: dict[str, dict[int, T]] = {}
+    for cell in cells:
+        found.setdefault(cell.arm, {})[cell.recipe.seed] = read(RunDir(folder / cell.folder))
+    return found
+
+
+def _knn_curve(run: RunDir) -> list[tuple[float, float]]:
+    """kNN on validation images over the epochs."""
+    return [(event["epoch"] + 1, event["knn"]) for event in run.read_metrics() if event["event"] == "evaluation"]
+
+
+def _looks(run: RunDir) -> list[dict[str, Any]]:
+    checkpoints: list[dict[str, Any]] = json.loads(run.surrogates_file.read_text())["checkpoints"]
+    return checkpoints
+
+
+def _stage_change(cells: Sequence[Cell], folder: Path) -> float | None:
+    """The epoch that GH begins after, if there is a run with GH."""
+    recipes = [RunDir(folder / cell.folder).read_recipe()["resolved"] for cell in cells]
+    found = [one["warm_up_steps"] / one["steps_per_epoch"] for one in recipes if one["warm_up_steps"] is not None]
+    return found[0] if found else None
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence[Picture] = ()) -> list[Block]:
+    blocks: list[Block] = [Heading(1, command), Paragraph(_provenance(scores, get_table(table).split)), *pictures]
+    for metric, title in METRICS.items():
+        mine = [score for score in scores if score.metric == metric]
+        if mine:
+            blocks += [Heading(2, capital(title)), _arm_rows(mine, get_table(table).arms)]
+        if mine and metric != "knn_untrained":
+            blocks.append(_difference_rows(mine, get_table(table).contrasts))
+    return blocks
+
+
+def _provenance(scores: Sequence[Score], split: Split) -> str:
+    seeds = len({score.seed for score in scores})
+    recipes, devices = ({getattr(score, field) for score in scores} for field in ("recipe", "device"))
+    claim = "" if seeds >= 3 else " Fewer than three seeds: no claim can rest on it."
+    return (
+        f"Recipe {', '.join(sorted(recipes))} on {', '.join(sorted(devices))}; {seeds} seed(s). Accuracy in % on "
+        f"{split} images, mean ± standard deviation over seeds; std is that of the three group means (ddof 0). "
+        "Differences are paired by seed, with 95 % intervals; below each, the smallest true difference that so many "
+        f"seeds would find four times in five.{claim}"
+    )
+
+
+def _arm_rows(scores: Sequence[Score], arms: Sequence[str]) -> Rows:
+    rows = []
+    for arm in arms:
+        cells = [_spread(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
+        seconds = {score.seed: score.seconds for score in scores if score.arm == arm and score.seconds is not None}
+        if seconds:
+            rows.append([ARMS[arm].title, *cells, str(len(seconds)), f"{mean(seconds.values()) / 60:.1f}"])
+    return Rows(["arm", *COLUMNS, "seeds", "minutes"], rows)
+
+
+def _difference_rows(scores: Sequence[Score], contrasts: Sequence[tuple[str, str]]) -> Rows:
+    rows = []
+    for pair in contrasts:
+        found = [paired_difference(*(by_seed(scores, arm, column) for arm in pair)) for column in COLUMNS]
+        if any(found):
+            rows.append([contrast_title(pair), *map(_spell, found)])
+            rows.append(["smallest detectable", *map(_spell_detectable, found)])
+    return Rows(["difference, in points", *COLUMNS], rows)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _spell(difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
+    if difference.margin is None:
+        return f"{difference.mean:+.2f}"
+    low, high = difference.mean - difference.margin, difference.mean + difference.margin
+    return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _spell_detectable(difference: Difference | None) -> str:
+    return "-" if difference is None or difference.detectable is None else f"{difference.detectable:.2f}"
