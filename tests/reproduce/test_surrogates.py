@@ -25,7 +25,7 @@ def test_every_kept_checkpoint_is_looked_at(run: RunDir) -> None:
     records = look_back(run)
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
     for record in records:
-        assert 0 <= record["nmi"] <= 1
+        assert 0 < record["nmi_chance"] < record["nmi"] <= 1
         assert sum(record["prior"]) == pytest.approx(1, abs=1e-5)
         assert sum(record["owned_regions"].values()) <= len(record["prior"])
         assert record["gradient_ratio"] > 0

@@ -81,6 +81,8 @@ def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
     for arm, by_seed_ in looks.items():
         records = list(by_seed_.values())
         _draw_mean(information, [_track(r, "nmi") for r in records], _color(arm), ARMS[arm].title)
+    chance = [_track(records, "nmi_chance") for records in looks["gh"].values()]
+    _draw_mean(information, chance, "#444444", "by chance")
     _dress(information, "epoch", "NMI of surrogate labels and classes")
     information.set_ylim(bottom=0)
     information.legend(frameon=False)

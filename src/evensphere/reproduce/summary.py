@@ -78,8 +78,9 @@ def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence
         mine = [score for score in scores if score.metric == metric]
         if mine:
             blocks += [Heading(2, capital(title)), _arm_rows(mine, get_table(table).arms)]
-        if mine and metric != "knn_untrained":
-            blocks.append(_difference_rows(mine, get_table(table).contrasts))
+        differences = _difference_rows(mine, get_table(table).contrasts)
+        if differences.rows and metric != "knn_untrained":
+            blocks.append(differences)
     return blocks
 
 

@@ -3,7 +3,7 @@
 This is a look back with labels in hand; training never sees it. A checkpoint is shown the next epoch's views in
 training batches, and its surrogate labels (of each, the region with the largest share) are held against the classes.
 
-    information    normalised mutual information of surrogate labels and classes
+    information    normalised mutual information of surrogate labels and classes, and what chance gives
     population     pi against the true class sizes; effective number of regions
     ownership      which classes are the most frequent of a region, and how many of their images stand in one
     gradient       of GH's loss against the method's, on the encoder: ratio of lengths and cosine
@@ -25,6 +25,7 @@ from evensphere.methods.base import Output
 from evensphere.metrics.cluster import effective_number, normalized_mutual_information, region_ownership
 from evensphere.metrics.geometry import class_centroids, inter_class_uniformity, neighborhood_uniformity
 from evensphere.metrics.groups import GROUPS, class_groups
+from evensphere.ops.draw import permutation
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import transport_plan
 from evensphere.recipes.run import revisit
@@ -120,6 +121,10 @@ def _compare(epoch: _Epoch, harmonizer: Harmonizer, prior: Tensor, splits: Split
     }
     return {
         "nmi": normalized_mutual_information(surrogate, labels),
+        # what so many regions and images give by chance: the classes dealt out anew
+        "nmi_chance": normalized_mutual_information(
+            surrogate, labels[permutation(0, "look back/chance", 0, len(labels))]
+        ),
         "nmi_nearest": normalized_mutual_information(nearest, labels),
         "views_agree": 100 * float((surrogate == partner).float().mean()),
         "prior": sorted(prior.tolist(), reverse=True),

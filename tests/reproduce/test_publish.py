@@ -1,0 +1,34 @@
+"""What is kept of a table's runs makes the same page, and the committed page is the one that the kept runs make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evensphere.reproduce.publish import keep, publish
+from evensphere.reproduce.run import reproduce
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_is_kept_makes_the_same_tables(tmp_path: Path) -> None:
+    folder = reproduce("pilot", "tiny", seeds=1, out=tmp_path / "runs")
+    keep("pilot", "tiny", folder, tmp_path / "archive")
+    kept = tmp_path / "archive" / "tiny" / "gh-seed0"
+    assert not list(kept.rglob("*.pt"))
+    assert not list(kept.rglob("*.safetensors"))
+    assert str(tmp_path) not in (kept / "environment.json").read_text() + (kept / "recipe.json").read_text()
+    (tmp_path / "archive" / "tiny" / "pilot.reading.md").write_text("It means nothing.\n")
+
+    page = publish(tmp_path / "archive", tmp_path / "docs")
+    assert page == (tmp_path / "docs" / "results.md").read_text()
+    assert "## `evensphere reproduce pilot --scale tiny --seeds 1`\n\n### Reading\n\nIt means nothing.\n" in page
+    rows = [line for line in (folder / "pilot.md").read_text().splitlines() if line.startswith("|")]
+    assert rows == [line for line in page.splitlines() if line.startswith("|")]
+    pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert len(pictures) == 3
+    assert all((tmp_path / "docs" / picture).stat().st_size > 10_000 for picture in pictures)
+
+
+def test_the_committed_page_is_up_to_date(tmp_path: Path) -> None:
+    page = publish(ROOT / "benchmarks" / "results", tmp_path / "docs")
+    assert page == (ROOT / "docs" / "results.md").read_text(), "run `python -m evensphere.reproduce.publish`"
