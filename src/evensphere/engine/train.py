@@ -101,7 +101,7 @@ def _take_step(
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    views = training.views(batch, progress.epoch)
+    views = training.views(batch, progress.epoch, training.method.view_strength(batch.index))
     output, harmony = step_module(views, batch.index, progress)
     loss = output.loss + harmony.loss
     fabric.backward(loss)

@@ -109,7 +109,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
-    method = _build_method(recipe, splits.pretrain.channels)
+    method = _build_method(recipe, splits.pretrain.channels, len(splits.pretrain))
     harmonizer = build(
         "harmonizer",
         recipe.harmonizer,
@@ -133,12 +133,12 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     )
 
 
-def _build_method(recipe: Recipe, in_channels: int) -> Method:
+def _build_method(recipe: Recipe, in_channels: int, num_samples: int) -> Method:
     """Encoder and method with the initial weights of the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(recipe.seed, "init"))
         encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels)
-        method: Method = build("method", recipe.method, encoder=encoder)
+        method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples)
     return method
 
 
@@ -266,7 +266,7 @@ def evaluate(
         splits: Splits = build("data", recipe.data)
     else:
         splits = labelled(data, channels=recipe.resolved["channels"])
-    untrained = _build_method(recipe, splits.pretrain.channels).encoder
+    untrained = _build_method(recipe, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
     device = Fabric(accelerator="auto", devices=1).device
