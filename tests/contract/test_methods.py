@@ -26,7 +26,8 @@ INDEX = torch.arange(B)
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest) -> Method:
     torch.manual_seed(0)
-    built: Method = build("method", Part(request.param, embedding_dim=24), encoder=resnet_small(1, width=8, stages=2))
+    encoder = resnet_small(1, width=8, stages=2)
+    built: Method = build("method", Part(request.param, embedding_dim=24), encoder=encoder, num_samples=B)
     return built
 
 

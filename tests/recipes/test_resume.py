@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from evensphere.engine import train as engine
+from evensphere.ops.schedule import Progress
+from evensphere.recipes.recipe import get_recipe
+from evensphere.recipes.run import train as train_recipe
 from evensphere.rundir import RunDir
 
 # 61 images in batches of 16: three full ones and a partial one of 13, so 4 steps an epoch; GH from epoch 3 of 6, with a
@@ -140,6 +145,38 @@ def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
     assert train(images, out.path, [NO_DEATH]) == [0]
     assert files() == before
     assert out.read_recipe()["resolved"]["anchors"] == 6
+
+
+class Stopped(Exception):
+    """Instead of a power cut."""
+
+
+@pytest.mark.parametrize("method", ["sdclr", "bcl"])
+def test_what_a_method_remembers_survives_a_stop(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped inside the second of two epochs, whose mask or weights were made at the end of the first."""
+    settings = [f"method={method}", "epochs=2", "backbone.width=4", "batch_size=64", "checkpoint_every=4 steps"]
+    recipe = get_recipe("digits-lt").set([*settings, "evaluate_every=2 epochs"])
+    take_step = engine._take_step
+
+    def dying(training: Any, step_module: Any, batch: Any, progress: Progress, fabric: Any) -> dict[str, Any]:
+        if progress.step == 9:
+            raise Stopped
+        return take_step(training, step_module, batch, progress, fabric)
+
+    unbroken, stopped = RunDir(tmp_path / "unbroken"), RunDir(tmp_path / "stopped")
+    train_recipe(recipe, unbroken.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_take_step", dying)
+        with pytest.raises(Stopped):
+            train_recipe(recipe, stopped.path)
+    assert stopped.checkpoint_steps()[-1] == 8, "two steps into an epoch of six"
+    train_recipe(recipe, stopped.path, resume=True)
+    assert stopped.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
+    assert stopped.encoder_file.read_bytes() == unbroken.encoder_file.read_bytes()
+    states = [flatten(torch.load(run.checkpoint_file(12), weights_only=True)) for run in (unbroken, stopped)]
+    assert states[0].keys() == states[1].keys()
+    assert all(same(value, states[1][name]) for name, value in states[0].items())
+    assert any(f"_extra_state/{'masks' if method == 'sdclr' else 'weights'}" in name for name in states[0])
 
 
 @pytest.mark.soak

@@ -106,6 +106,17 @@ def test_in_the_warm_up_gh_changes_nothing(finished: RunDir, tmp_path: Path) -> 
     assert losses[0][12] != losses[1][12]
 
 
+def test_bcl_is_simclr_in_its_first_epoch_and_asks_for_stronger_views_afterwards(tmp_path: Path) -> None:
+    losses = {}
+    for method in ("simclr", "bcl"):
+        run = RunDir(train(tiny("base", f"method={method}", "epochs=2"), tmp_path / method))
+        losses[method] = [event["loss"] for event in run.read_metrics() if event["event"] == "step"]
+    assert losses["bcl"][:6] == losses["simclr"][:6]
+    assert all(bcl != simclr for bcl, simclr in zip(losses["bcl"][6:], losses["simclr"][6:], strict=True))
+    elsewhere = evaluate(tmp_path / "bcl", data=tmp_path_labelled(tmp_path), metrics=["knn"])
+    assert "knn" in elsewhere, "a method with a row per image is rebuilt for other images too"
+
+
 def test_a_folder_with_dirt_trains_and_lists_it(tmp_path: Path) -> None:
     images = save_digits(tmp_path / "images", count=60)
     for i in range(10):

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from evensphere.data.crop import crop_boxes, cut_crop, resize_and_center, resized_crop
+from evensphere.data.randaugment import LARGEST, randaugment
 from evensphere.data.source import Batch
+from evensphere.data.subbatch import update
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
 
@@ -126,6 +128,9 @@ VIEWS: dict[str, dict[str, Any]] = {
         "scale": (0.08, 1.0),
         "interpolation": "bicubic",
         "blur": 0.5,
+        "randaugment_operations": 2,
+        "randaugment_magnitude": (0.0, 30.0),
+        "randaugment_random": True,
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
     },
@@ -150,6 +155,9 @@ class Views:
     mean, std: of the channels, for pixels in 0..1. Their length is the number of channels the images must have. Only
         3 channels take saturation, hue and gray, only 1 or 3 contrast.
     num_views: views per image.
+    randaugment_operations, randaugment_magnitude, randaugment_random: RandAugment, applied last and only for a method
+        that asks for stronger views of some images (BCL): how many operations, their magnitude (of 30) at weight 0 and
+        at weight 1, and whether the rise is multiplied by a random number (see `randaugment`).
 
     The defaults are the paper's CIFAR policy (section 3). The blur's kernel spans a tenth of the view, as in SimCLR.
     """
@@ -169,6 +177,9 @@ class Views:
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2023, 0.1994, 0.2010),
         num_views: int = 2,
+        randaugment_operations: int = 1,
+        randaugment_magnitude: Sequence[float] = (10.0, 30.0),
+        randaugment_random: bool = False,
         seed: int = 0,
     ) -> None:
         self.size, self.scale, self.ratio, self.interpolation = size, scale, ratio, interpolation
@@ -176,15 +187,20 @@ class Views:
         self.flip, self.gray, self.blur, self.solarize = flip, gray, blur, solarize
         self.mean, self.std = mean, std
         self.num_views, self.seed = num_views, seed
+        self.randaugment_operations, self.randaugment_magnitude = randaugment_operations, randaugment_magnitude
+        self.randaugment_random = randaugment_random
         self._check_geometry()
         self._check_colour()
 
-    def __call__(self, batch: Batch, epoch: int) -> tuple[Float32[Tensor, "batch c size size"], ...]:
+    def __call__(
+        self, batch: Batch, epoch: int, strength: Float[Tensor, " batch"] | None = None
+    ) -> tuple[Float32[Tensor, "batch c size size"], ...]:
         """One normalised tensor per view, in channels_last memory, on the device of the images.
 
         batch.images: whole images of one size, which are cropped here, or one tensor of crops per view, as `crop_one`
             cuts them. The two give the same views up to the rounding of the crops to uint8.
         epoch: at least 0.
+        strength: in [0, 1], how much RandAugment each image gets (see `randaugment`); None and 0 give the same bits.
         """
         if isinstance(batch.images, Tensor):
             self._check_channels([batch.images])
@@ -192,7 +208,8 @@ class Views:
             self._check_channels(batch.images)
             assert len(batch.images) == self.num_views, "the loader must give one tensor of crops per view"
         index = batch.index.cpu()  # drawn on the CPU, so that the device does not change a last bit
-        return tuple(self._view(batch.images, index, epoch, view) for view in range(self.num_views))
+        strength = None if strength is None else strength.cpu()
+        return tuple(self._view(batch.images, index, epoch, view, strength) for view in range(self.num_views))
 
     def plain(
         self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]]
@@ -222,7 +239,7 @@ class Views:
             return self._normalise(resized_crop(pad(images, [border] * 4), boxes, self.size, "bilinear", flip))
         crops = torch.stack([self._weak_crop(image, int(i)) for image, i in zip(images, index, strict=True)])
         pixels = crops.to(torch.float32).div_(255)
-        _update(pixels, flip, lambda flipped: flipped.flip(3))
+        update(pixels, flip, lambda flipped: flipped.flip(3))
         return self._normalise(pixels)
 
     def _weak_crop(self, image: UInt8[Tensor, "c h w"], index: int) -> UInt8[Tensor, "c {self.size} {self.size}"]:
@@ -245,6 +262,7 @@ class Views:
         index: Int64[Tensor, " batch"],
         epoch: int,
         view: int,
+        strength: Float[Tensor, " batch"] | None,
     ) -> Float32[Tensor, "batch c size size"]:
         def draw(purpose: str, count: int) -> Float[Tensor, "batch count"]:
             return uniform(self.seed, f"{purpose}/{view}", epoch, index, count)
@@ -258,23 +276,33 @@ class Views:
                 pixels.clamp_(0, 1)
         else:
             pixels = images[view].to(torch.float32).div_(255)
-            _update(pixels, flip, lambda crops: crops.flip(3))
+            update(pixels, flip, lambda crops: crops.flip(3))
         self._recolour(pixels, draw)
+        if strength is not None:
+            randaugment(
+                pixels,
+                strength,
+                draw,
+                self.randaugment_operations,
+                self.randaugment_magnitude,
+                self.randaugment_random,
+                fill=self.mean,
+            )
         return self._normalise(pixels)
 
     def _recolour(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
         """Jitter, gray, blur and solarize, in place."""
         self._jitter(pixels, draw)
         if self.gray:
-            _update(pixels, draw("gray", 1)[:, 0] < self.gray, grayscale)
+            update(pixels, draw("gray", 1)[:, 0] < self.gray, grayscale)
         if self.blur:
             chance, strength = draw("blur", 2).unbind(1)
             sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * strength
             kernel_size = 2 * max(1, self.size // 20) + 1
-            _update(pixels, chance < self.blur, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
+            update(pixels, chance < self.blur, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
         if self.solarize:
             chosen = draw("solarize", 1)[:, 0] < self.solarize
-            _update(pixels, chosen, solarize, torch.full(chosen.shape, SOLARIZE_THRESHOLD))
+            update(pixels, chosen, solarize, torch.full(chosen.shape, SOLARIZE_THRESHOLD))
 
     def _jitter(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
         """Each image meets the four operations in an order of its own, so every position applies each operation to the
@@ -290,7 +318,7 @@ class Views:
             for number, operation in enumerate(JITTER):
                 if self.jitter[number]:
                     concerned = jittered & (order[:, position] == number)
-                    _update(pixels, concerned, operation, parameters[:, number])
+                    update(pixels, concerned, operation, parameters[:, number])
 
     def _normalise(self, pixels: Float32[Tensor, "batch c size size"]) -> Float32[Tensor, "batch c size size"]:
         mean, std = (torch.tensor(x, dtype=torch.float32, device=pixels.device) for x in (self.mean, self.std))
@@ -318,6 +346,14 @@ class Views:
                 f"The views' jitter is {self.jitter}; give four strengths of at least 0 (brightness, contrast, "
                 "saturation, hue), the hue's at most 0.5."
             )
+        magnitude = self.randaugment_magnitude
+        if not (len(magnitude) == 2 and 0 <= magnitude[0] <= magnitude[1] <= LARGEST):
+            raise InputError(
+                f"The views' randaugment_magnitude is {magnitude}; give two numbers from 0 to {LARGEST}, the smaller "
+                "first."
+            )
+        if self.randaugment_operations < 1:
+            raise InputError(f"The views' randaugment_operations is {self.randaugment_operations}; give at least 1.")
         channels = len(self.mean)
         if not (len(self.std) == channels >= 1 and min(self.std) > 0):
             raise InputError(
@@ -340,20 +376,3 @@ class Views:
                     f"The number of channels is {channels} in an image but {len(self.mean)} in the views' mean and "
                     "std; give these one number per channel."
                 )
-
-
-def _update(
-    pixels: Float32[Tensor, "batch c h w"],
-    concerned: Bool[Tensor, " batch"],
-    operation: Callable[..., Tensor],
-    *parameters: Float32[Tensor, " batch"],
-) -> None:
-    """`operation` in place on the images concerned, each with its own parameters.
-
-    concerned and parameters live on the CPU, where counting the images concerned makes no GPU wait.
-    """
-    picked = concerned.nonzero()[:, 0]
-    if len(picked) > 0:
-        place = picked.to(pixels.device)
-        theirs = (parameter[picked].to(pixels.device) for parameter in parameters)
-        pixels.index_copy_(0, place, operation(pixels.index_select(0, place), *theirs))

@@ -56,6 +56,10 @@ class Training:
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
 
+    def views_of(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
+        """The views that the method is to see at a step."""
+        return self.views(batch, progress.epoch, self.method.view_strength(batch.index))
+
 
 class StepModule(nn.Module):
     """Method and harmonizer as one module: one forward and one backward pass for data parallelism to wrap."""
@@ -106,7 +110,7 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
         progress = training.progress(past)
         batch = batch._replace(images=fabric.to_device(batch.images))
         with fabric.autocast():
-            output = method(training.views(batch, progress.epoch), batch.index, progress)
+            output = method(training.views_of(batch, progress), batch.index, progress)
         training.harmonizer.after_step(output.embeddings, batch.index, progress)
 
 
@@ -118,7 +122,7 @@ def _take_step(
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    views = training.views(batch, progress.epoch)
+    views = training.views_of(batch, progress)
     output, harmony = step_module(views, batch.index, progress)
     loss = output.loss + harmony.loss
     fabric.backward(loss)

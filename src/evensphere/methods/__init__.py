@@ -20,6 +20,8 @@ class MethodInfo(NamedTuple):
 METHOD_INFO = {
     "simclr": MethodInfo("evensphere.methods.simclr:SimCLR", "Chen et al., ICML 2020", "two views", 1.0),
     "focal": MethodInfo("evensphere.methods.focal:Focal", "Zhou et al., NeurIPS 2023, baseline", "two views", 1.0),
+    "sdclr": MethodInfo("evensphere.methods.sdclr:SDCLR", "Jiang et al., ICML 2021", "two views", 1.0),
+    "bcl": MethodInfo("evensphere.methods.bcl:BCL", "Zhou et al., ICML 2022", "two views, a loss per image", 1.0),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}

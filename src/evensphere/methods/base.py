@@ -45,5 +45,9 @@ class Method(nn.Module):
     ) -> Output:
         """The loss of a batch. Changes no memory, twin or queue: a step that is not taken must leave no trace."""
 
+    def view_strength(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"] | None:
+        """How strongly the views of each image are to be augmented, in [0, 1]; None is 0 for all. Changes nothing."""
+        return None
+
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         """Update memories, twins and queues; called only after a step that was taken."""

@@ -44,4 +44,4 @@ class IndexedEma:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         assert state["values"].shape == self.values.shape
-        self.values, self.seen = state["values"].to(self.values.dtype), state["seen"]
+        self.values, self.seen = state["values"].to(self.values.dtype, copy=True), state["seen"].clone()

@@ -122,7 +122,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
-    method = _build_method(recipe, splits.pretrain.channels)
+    method = _build_method(recipe, splits.pretrain.channels, len(splits.pretrain))
     harmonizer = build(
         "harmonizer",
         recipe.harmonizer,
@@ -147,12 +147,12 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     )
 
 
-def _build_method(recipe: Recipe, in_channels: int) -> Method:
+def _build_method(recipe: Recipe, in_channels: int, num_samples: int) -> Method:
     """Encoder and method with the initial weights of the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(recipe.seed, "init"))
         encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels)
-        method: Method = build("method", recipe.method, encoder=encoder)
+        method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples)
     return method
 
 
@@ -285,7 +285,7 @@ def evaluate(
         splits = labelled(data, channels=recipe.resolved["channels"])
     if split == "validation":
         splits = _scored_on_validation(splits)
-    untrained = _build_method(recipe, splits.pretrain.channels).encoder
+    untrained = _build_method(recipe, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
     device = Fabric(accelerator="auto", devices=1).device

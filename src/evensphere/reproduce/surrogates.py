@@ -88,7 +88,7 @@ def _steps(training: Training, progress: Progress) -> Iterator[tuple[Batch, Prog
 
 
 def _forward(training: Training, batch: Batch, progress: Progress) -> Output:
-    output: Output = training.method(training.views(batch, progress.epoch), batch.index, progress)
+    output: Output = training.method(training.views_of(batch, progress), batch.index, progress)
     return output
 
 
