@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test slow soak lint types clean
+.PHONY: quickstart test slow soak lint types results clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/evensphere quickstart
@@ -18,11 +18,15 @@ soak: $(VENV)/installed-test
 	$(BIN)/pytest -m soak
 
 lint: $(VENV)/installed-test
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy
+
+# docs/results.md, from what is kept of the runs
+results: $(VENV)/installed
+	$(BIN)/python -m evensphere.reproduce.publish
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
