@@ -50,7 +50,7 @@ def test_an_interrupted_table_goes_on_and_no_cell_is_run_twice(tmp_path: Path, m
     assert written(tmp_path) == after
 
     page = (tmp_path / "pilot.md").read_text()
-    assert "| GH, against two-stage learning rate, no GH | " in page
+    assert "| GH, against two-stage rate, no GH | " in page
     assert "no claim can rest on it" in page
     assert all(picture in page for picture in ("pilot-differences.png", "pilot-curves.png", "pilot-surrogates.png"))
     assert (tmp_path / "pilot.html").read_text().count("data:image/png;base64,iVBOR") == 3

@@ -51,7 +51,7 @@ def test_the_page_says_what_the_scores_say() -> None:
     page = to_markdown(blocks)
     assert page.startswith("# evensphere reproduce pilot\n")
     assert "| GH | 53.00 ± 1.00 |" in page
-    assert "| GH, against two-stage learning rate, no GH | +2.00 [+2.00, +2.00] |" in page
+    assert "| GH, against two-stage rate, no GH | +2.00 [+2.00, +2.00] |" in page
     assert "| GH, against base | +1.00 [+1.00, +1.00] |" in page
     assert "a CPU" in page
     assert "no claim" not in page

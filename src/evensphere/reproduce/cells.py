@@ -67,9 +67,9 @@ LEVERS = {
 ARMS = {
     # the base arm has a learning rate of its own from the first epoch on, so it shares nothing
     "base": Arm("base", "base"),
-    "two-stage": Arm("two-stage learning rate, no GH", "two-stage", branch="gh"),
+    "two-stage": Arm("two-stage rate, no GH", "two-stage", branch="gh"),
     "gh": Arm("GH", "gh"),
-    "balanced": Arm("base, on as many images but equally many of each class", "base"),
+    "balanced": Arm("base, balanced data of the same size", "base"),
     **LEVERS,
 }
 

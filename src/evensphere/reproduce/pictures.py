@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from evensphere.metrics.groups import GROUPS
 from evensphere.reproduce.cells import ARMS
@@ -21,6 +22,8 @@ from evensphere.rundir import atomic_write
 # Okabe & Ito's colours; the three arms of every comparison have the report's
 _COLORS = {"base": "#D55E00", "two-stage": "#009E73", "gh": "#0072B2", "balanced": "#8C8C8C"}
 _SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#994F00", "#40B0A6")
+
+_OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 
 # of an arm, by seed
 Curves = Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]  # (epoch, value) pairs
@@ -38,7 +41,7 @@ def differences_picture(
     mine = [score for score in scores if score.metric == metric]
     columns = (*GROUPS, "average")
     figure = Figure(figsize=(11, 1.4 + 0.55 * len(contrasts)), layout="constrained")
-    for panel, column in zip(figure.subplots(1, len(columns), sharey=True), columns, strict=True):
+    for panel, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
         for row, pair in enumerate(contrasts):
             first, second = (by_seed(mine, arm, column) for arm in pair)
             difference = paired_difference(first, second)
@@ -67,9 +70,9 @@ def curves_picture(file: Path, curves: Curves, stage_change: float | None) -> Pi
         _draw_mean(axes, list(by_seed_.values()), _color(arm), ARMS[arm].title)
     if stage_change is not None:
         axes.axvline(stage_change, color="#444444", linewidth=0.8, linestyle="--")
-        axes.annotate("GH begins", (stage_change, axes.get_ylim()[0]), xytext=(4, 4), textcoords="offset points")
+        axes.annotate("GH begins", (stage_change, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
     _dress(axes, "epoch", "kNN on validation images, %")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     _save(figure, file)
     return Picture(file.name, "How the arms learnt: kNN accuracy on validation images, mean and range over seeds.")
 
@@ -106,10 +109,12 @@ def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
 def _draw_sizes(axes: Any, last: Sequence[Mapping[str, Any]]) -> None:
     images = sum(last[0]["class_sizes"])
     sizes = [fmean(column) * images for column in zip(*(record["prior"] for record in last), strict=True)]
-    axes.plot(range(1, len(sizes) + 1), [max(size, 0.5) for size in sizes], color=_color("gh"), label="regions (pi)")
+    shown = [max(size, 0.5) for size in sizes]  # an empty region has no place on a logarithmic scale
+    axes.plot(range(1, len(sizes) + 1), shown, color=_color("gh"), label="regions (pi)")
     classes = last[0]["class_sizes"]
     axes.plot(range(1, len(classes) + 1), classes, color="#444444", linestyle="--", label="classes")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     _dress(axes, "rank, largest first", "images")
     axes.legend(frameon=False)
 
