@@ -22,6 +22,13 @@ METHOD_INFO = {
     "focal": MethodInfo("evensphere.methods.focal:Focal", "Zhou et al., NeurIPS 2023, baseline", "two views", 1.0),
     "sdclr": MethodInfo("evensphere.methods.sdclr:SDCLR", "Jiang et al., ICML 2021", "two views", 1.0),
     "bcl": MethodInfo("evensphere.methods.bcl:BCL", "Zhou et al., ICML 2022", "two views, a loss per image", 1.0),
+    "moco": MethodInfo(
+        "evensphere.methods.moco:MoCo", "Chen et al., 2020 (MoCo v2)", "two views, a twin, a queue", 1.0
+    ),
+    "byol": MethodInfo("evensphere.methods.byol:BYOL", "Grill et al., NeurIPS 2020", "two views, a twin", 1.0),
+    "simsiam": MethodInfo("evensphere.methods.simsiam:SimSiam", "Chen & He, CVPR 2021", "two views", 1.0),
+    "moco-v3": MethodInfo("evensphere.methods.moco_v3:MoCoV3", "Chen et al., ICCV 2021", "two views, a twin", 1.0),
+    "nnclr": MethodInfo("evensphere.methods.nnclr:NNCLR", "Dwibedi et al., ICCV 2021", "two views, a queue", 1.0),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
