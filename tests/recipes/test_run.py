@@ -164,7 +164,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["epochs=0"], "at least 1"),
         (["method=simlcr"], "did you mean 'simclr'"),
         (["method.temperatur=0.1"], "did you mean 'temperature'"),
-        (["method.temperature=cold"], "takes a number"),
+        (["method.temperature=cold"], "not a temperature"),
         (["method.temperature=0"], "above 0"),
         (["backbone=timm/resnet1800"], "timm model"),
         (["harmonizer.warm_up=soon"], "not a duration"),

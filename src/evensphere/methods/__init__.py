@@ -20,6 +20,7 @@ class MethodInfo(NamedTuple):
 METHOD_INFO = {
     "simclr": MethodInfo("evensphere.methods.simclr:SimCLR", "Chen et al., ICML 2020", "two views", 1.0),
     "focal": MethodInfo("evensphere.methods.focal:Focal", "Zhou et al., NeurIPS 2023, baseline", "two views", 1.0),
+    "ts": MethodInfo("evensphere.methods.ts:TS", "Kukleva et al., ICLR 2023", "two views", 1.0),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
