@@ -9,18 +9,25 @@ from typing import NamedTuple
 
 
 class MethodInfo(NamedTuple):
-    """What one line of `evensphere methods` says. home: where it is defined. cost: of a step, relative to SimCLR."""
+    """What one line of `evensphere methods` says.
+
+    home: where it is defined. needs: in words. cost: of a step, relative to SimCLR. streams: whether it does without
+    the images' numbers, so that data of unknown length can be streamed.
+    """
 
     home: str
     paper: str
     needs: str
     cost: float
+    streams: bool = True
 
 
 METHOD_INFO = {
     "simclr": MethodInfo("evensphere.methods.simclr:SimCLR", "Chen et al., ICML 2020", "two views", 1.0),
     "focal": MethodInfo("evensphere.methods.focal:Focal", "Zhou et al., NeurIPS 2023, baseline", "two views", 1.0),
     "ts": MethodInfo("evensphere.methods.ts:TS", "Kukleva et al., ICLR 2023", "two views", 1.0),
+    "barlow": MethodInfo("evensphere.methods.barlow:BarlowTwins", "Zbontar et al., ICML 2021", "two views", 1.0),
+    "vicreg": MethodInfo("evensphere.methods.vicreg:VICReg", "Bardes et al., ICLR 2022", "two views", 1.0),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
