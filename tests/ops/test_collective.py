@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
+from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.vicreg import vicreg_terms
 from evensphere.ops import collective
 from evensphere.ops.contrast import info_nce
+from evensphere.ops.sinkhorn import shared_plan
 
 # Each of two processes has half of the batch; writes its losses, gradients and population statistics.
 SCRIPT = """
 import sys
 import torch, torch.distributed as dist
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
+from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.vicreg import vicreg_terms
 from evensphere.ops.contrast import info_nce
+from evensphere.ops.sinkhorn import shared_plan
 
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -26,11 +32,17 @@ dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=
 given = torch.load(f"{folder}/given.pt")
 half = slice(6 * rank, 6 * rank + 6)
 z1, z2 = (given[name][half].clone().requires_grad_() for name in ("z1", "z2"))
-losses = (info_nce(z1, z2).mean(), harmonization_loss(z1, z2, given["anchors"], given["prior"]))
+losses = (
+    info_nce(z1, z2).mean(),
+    harmonization_loss(z1, z2, given["anchors"], given["prior"]),
+    sum(barlow_terms(z1, z2)),
+    sum(vicreg_terms(z1, z2)),
+)
 gradients = [torch.autograd.grad(loss, (z1, z2)) for loss in losses]
 harmonizer = Harmonizer(5, num_samples=12, anchors=given["anchors"].float(), warm_up=1, ramp=0, update_every=1)
 harmonizer((z1, z2), given["index"][half])
-torch.save({"losses": losses, "gradients": gradients, "pi": harmonizer.prior}, f"{folder}/{rank}.pt")
+plan = shared_plan(torch.stack([z1, z2])).assignment
+torch.save({"losses": losses, "gradients": gradients, "pi": harmonizer.prior, "plan": plan}, f"{folder}/{rank}.pt")
 dist.destroy_process_group()
 """
 
@@ -55,7 +67,12 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
 
     z1, z2 = given["z1"].requires_grad_(), given["z2"].requires_grad_()
-    losses = (info_nce(z1, z2).mean(), harmonization_loss(z1, z2, given["anchors"], given["prior"]))
+    losses = (
+        info_nce(z1, z2).mean(),
+        harmonization_loss(z1, z2, given["anchors"], given["prior"]),
+        torch.stack(barlow_terms(z1, z2)).sum(),
+        torch.stack(vicreg_terms(z1, z2)).sum(),
+    )
     for number, loss in enumerate(losses):
         assert torch.allclose(mean_of(parts, "losses", number), loss, atol=1e-12)
         for view, expected in enumerate(torch.autograd.grad(loss, (z1, z2))):
@@ -65,6 +82,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     alone = Harmonizer(5, num_samples=12, anchors=given["anchors"].float(), warm_up=1, ramp=0, update_every=1)
     alone((z1, z2), given["index"])
     assert all(torch.equal(part["pi"], alone.prior) for part in parts)
+    plan = shared_plan(torch.stack([z1, z2])).assignment
+    assert torch.allclose(torch.cat([part["plan"] for part in parts], dim=1), plan, atol=1e-12)
 
 
 def mean_of(parts: list[dict[str, list[Tensor]]], name: str, number: int) -> Tensor:

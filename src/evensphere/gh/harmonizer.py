@@ -31,7 +31,7 @@ from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.population import ExactPopulation, Population, StreamingPopulation
 from evensphere.ops import collective
 from evensphere.ops.schedule import Duration, Progress, ramp_weight
-from evensphere.ops.sinkhorn import Plan, transport_plan
+from evensphere.ops.sinkhorn import shared_plan
 
 Embeddings = Sequence[Float[Tensor, "batch dim"]]
 
@@ -58,7 +58,7 @@ def harmonization_loss(
     z1, z2: projector outputs of the two views; their length does not matter. prior: pi, None for equal shares.
     """
     scores = anchor_scores((z1, z2), anchors)
-    plan = _surrogate_labels(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
+    plan = shared_plan(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
     return _cross_view_entropy(scores, plan.assignment, prediction_temperature)
 
 
@@ -68,21 +68,6 @@ def anchor_scores(embeddings: Embeddings, anchors: Float[Tensor, "k dim"]) -> Fl
     with torch.autocast(z.device.type, enabled=False):
         z = z if z.dtype == torch.float64 else z.float()
         return normalize(z @ anchors.to(z).T, dim=-1)
-
-
-def _surrogate_labels(
-    scores: Float[Tensor, "views batch k"],
-    prior: Tensor | None,
-    temperature: float,
-    max_iterations: int,
-    tolerance: float,
-) -> Plan:
-    """q of every view's images: the plan of the whole batch, over all processes, of which the local rows are kept."""
-    everyone = collective.gather(scores.detach().transpose(0, 1)).transpose(0, 1)
-    plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
-    batch = scores.shape[1]
-    first = collective.rank() * batch
-    return plan._replace(assignment=plan.assignment[:, first : first + batch])
 
 
 def _cross_view_entropy(
@@ -238,7 +223,7 @@ class Harmonizer(nn.Module):
         if weight == 0:
             return Harmony(zero, {"gh": zero, "gh_weight": zero})
         scores = anchor_scores(embeddings, self.anchors)
-        plan = _surrogate_labels(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
+        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
         loss = _cross_view_entropy(scores, plan.assignment, self.prediction_temperature)
         logs = {
             "gh": loss.detach(),
