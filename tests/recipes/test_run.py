@@ -172,6 +172,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["precision=7bit"], "precision"),
         (["evaluate_every=never"], "not a duration"),
         (["views.size=1"], "at least 2"),
+        (["views.local_views=2"], "no use of local views"),
+        (["views.num_views=3"], "simclr compares 2"),
+        (["views.num_views=1", "method=swav"], "swav compares 2 or more"),
         (["nonsense"], "NAME=VALUE"),
     ],
 )
