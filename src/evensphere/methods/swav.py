@@ -44,6 +44,8 @@ def swapped_prediction(
 class SwAV(Method):
     """Online clustering with swapped predictions. Takes two or more full views and any number of local ones.
 
+    With plain SGD it wants a smaller learning rate than SimCLR, about a tenth; the authors use LARS.
+
     embedding_dim: width of the projector's output (the paper: 128). hidden: of its hidden layer; None takes the
         encoder's width (the paper: 2048, ResNet-50's).
     prototypes: >= 2, at best several to a kind of image, but fewer than there are images in a batch (the paper: 3000
