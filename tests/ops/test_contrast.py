@@ -1,4 +1,4 @@
-"""NT-Xent and focal: against slow loops over the equations, and what they must not depend on."""
+"""Losses between two views: against slow loops over the equations, and what they must not depend on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from evensphere.ops.contrast import focal_info_nce, info_nce
+from evensphere.ops.contrast import batch_info_nce, cosine_of_pairs, focal_info_nce, info_nce, queue_info_nce
 
 
 def embeddings(batch: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,3 +72,70 @@ def test_gradients_are_right() -> None:
     z1, z2 = (z.requires_grad_() for z in embeddings(4, 3))
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b).sum(), (z1, z2))
     assert torch.autograd.gradcheck(lambda a, b: focal_info_nce(a, b).sum(), (z1, z2))
+
+
+# --- against a queue, against the batch -------------------------------------------------------------------------------
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+SIZES = [(2, 3, 4, 0.5), (5, 8, 1, 0.2), (9, 4, 23, 0.07)]
+
+
+@pytest.mark.parametrize(("batch", "dim", "length", "temperature"), SIZES)
+def test_the_loss_against_a_queue_equals_the_equation(batch: int, dim: int, length: int, temperature: float) -> None:
+    q, k = embeddings(batch, dim)
+    negatives = normalize(embeddings(length, dim, seed=1)[0], dim=1)
+    expected = []
+    for i in range(batch):
+        positive = math.exp(cosine(q[i], k[i]) / temperature)
+        others = sum(math.exp(cosine(q[i], negative) / temperature) for negative in negatives)
+        expected.append(-math.log(positive / (positive + others)))
+    assert queue_info_nce(q, k, negatives, temperature).tolist() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(("batch", "dim", "length", "temperature"), SIZES)
+def test_the_loss_against_the_batch_equals_the_equation(batch: int, dim: int, length: int, temperature: float) -> None:
+    q, k = embeddings(batch, dim)
+    expected = []
+    for i in range(batch):
+        shares = [math.exp(cosine(q[i], k[j]) / temperature) for j in range(batch)]
+        expected.append(-math.log(shares[i] / sum(shares)))
+    assert batch_info_nce(q, k, temperature).tolist() == pytest.approx(expected, rel=1e-10)
+    assert cosine_of_pairs(q, k).tolist() == pytest.approx([cosine(*pair) for pair in zip(q, k, strict=True)])
+
+
+def test_the_loss_against_a_queue_is_lightlys() -> None:
+    loss = pytest.importorskip("lightly.loss")
+    q, k = (z.float().requires_grad_() for z in embeddings(6, 5))
+    criterion = loss.NTXentLoss(temperature=0.2, memory_bank_size=(20, 5))
+    negatives = criterion.memory_bank.bank.clone()
+    theirs = criterion(q, k.detach())
+    assert queue_info_nce(q, k.detach(), negatives, 0.2).mean().item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_the_cosine_is_lightlys() -> None:
+    loss = pytest.importorskip("lightly.loss")
+    p, z = embeddings(6, 5)
+    assert -cosine_of_pairs(p, z).mean().item() == pytest.approx(
+        loss.NegativeCosineSimilarity()(p, z).item(), rel=1e-10
+    )
+
+
+def test_one_sided_losses_keep_their_precision_under_autocast() -> None:
+    q, k = (z.float() for z in embeddings(32, 16))
+    negatives = normalize(embeddings(40, 16, seed=1)[0].float(), dim=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = queue_info_nce(q, k, negatives), batch_info_nce(q, k), cosine_of_pairs(q.bfloat16(), k)
+    assert torch.equal(inside[0], queue_info_nce(q, k, negatives))
+    assert torch.equal(inside[1], batch_info_nce(q, k))
+    assert inside[2].dtype == torch.float32
+
+
+def test_gradients_of_one_sided_losses_are_right() -> None:
+    q, k = (z.requires_grad_() for z in embeddings(4, 3))
+    negatives = normalize(embeddings(7, 3, seed=1)[0], dim=1)
+    assert torch.autograd.gradcheck(lambda a, b: queue_info_nce(a, b, negatives).sum(), (q, k))
+    assert torch.autograd.gradcheck(lambda a, b: batch_info_nce(a, b).sum(), (q, k))

@@ -20,12 +20,14 @@ class Output(NamedTuple):
         prototypes; small crops are left out. This is what the harmonizer sees.
     logs: scalars worth logging, without gradient.
     per_sample: the loss of each image [B], without gradient, where the method has one.
+    carried: what `after_step` needs of this batch and nobody else does (keys for a queue, say), without gradient.
     """
 
     loss: Float[Tensor, ""]
     embeddings: tuple[Float[Tensor, "batch dim"], ...]
     logs: Mapping[str, Tensor]
     per_sample: Float[Tensor, " batch"] | None = None
+    carried: tuple[Tensor, ...] = ()
 
 
 def split_views(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import nn
+
+from evensphere.errors import InputError
 
 
 def projector(features: int, out: int = 128) -> nn.Sequential:
@@ -19,12 +22,26 @@ def projector(features: int, out: int = 128) -> nn.Sequential:
     )
 
 
-def mlp(widths: Sequence[int], last_bias: bool = False) -> nn.Sequential:
-    """Linear layers from each width to the next, all but the last followed by BatchNorm and ReLU.
+def mlp(
+    widths: Sequence[int],
+    last_bias: bool = False,
+    batch_norm: bool = True,
+    last_norm: Literal["none", "affine", "plain"] = "none",
+) -> nn.Sequential:
+    """Linear layers from each width to the next: the other papers' projectors and predictors.
 
-    No layer before a BatchNorm has a bias, which that would take away again; the last one has one if `last_bias`.
+    last_bias: whether the last layer has a bias.
+    batch_norm: whether all but the last are followed by BatchNorm and ReLU, or, with biases, by ReLU alone.
+    last_norm: BatchNorm after the last: none, "affine" (with scale and shift) or "plain" (without).
+    No layer before a BatchNorm has a bias, which that would take away again.
     """
+    if len(widths) < 2 or min(widths) < 1:
+        raise InputError(f"A head of widths {tuple(widths)} was asked for; give 2 or more, each at least 1.")
     layers: list[nn.Module] = []
     for features, out in pairwise(widths[:-1]):
-        layers += [nn.Linear(features, out, bias=False), nn.BatchNorm1d(out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=last_bias))
+        layers.append(nn.Linear(features, out, bias=not batch_norm))
+        layers += [nn.BatchNorm1d(out)] if batch_norm else []
+        layers.append(nn.ReLU(inplace=True))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=last_bias and last_norm == "none"))
+    layers += [] if last_norm == "none" else [nn.BatchNorm1d(widths[-1], affine=last_norm == "affine")]
+    return nn.Sequential(*layers)

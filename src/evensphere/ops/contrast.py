@@ -1,4 +1,4 @@
-"""Contrastive losses between two views of a batch, one number per image.
+"""Losses that compare two views of a batch, one number per image.
 
 B images in the batch, D width of the embeddings. Under several processes the rows stay local and the negatives are
 everybody's.
@@ -38,7 +38,7 @@ def focal_info_nce(
 def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Tensor, "2 batch"]:
     """log( pos / (pos + negatives) ) of both views of each image."""
     with torch.autocast(z1.device.type, enabled=False):
-        a, b = (normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (z1, z2))
+        a, b = _unit(z1), _unit(z2)
         keys = torch.stack([collective.gather(a), collective.gather(b)]).flatten(0, 1)  # [2 * world, D]
         logits = torch.cat([a, b]) @ keys.T / temperature
         place = torch.arange(len(a), device=a.device) + collective.rank() * len(a)
@@ -47,3 +47,47 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
         logits = logits.scatter(1, itself[:, None], -torch.inf)  # an embedding is no negative of its own
         positive = logits.gather(1, partner[:, None])[:, 0]
         return (positive - logits.logsumexp(1)).view(2, -1)
+
+
+def queue_info_nce(
+    queries: Float[Tensor, "batch dim"],
+    keys: Float[Tensor, "batch dim"],
+    negatives: Float[Tensor, "length dim"],
+    temperature: float = 0.2,
+) -> Float[Tensor, " batch"]:
+    """InfoNCE against a queue (He et al., CVPR 2020, equation 1): per image, q and k of unit length,
+
+        -log( exp(q.k / t) / (exp(q.k / t) + sum over negatives n of exp(q.n / t)) )
+
+    negatives: of unit length already. The other images of the batch are none.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        q = _unit(queries)
+        positive = (q * _unit(keys)).sum(1) / temperature
+        others = (q @ negatives.to(q).T / temperature).logsumexp(1)
+        return torch.logaddexp(positive, others) - positive
+
+
+def batch_info_nce(
+    queries: Float[Tensor, "batch dim"], keys: Float[Tensor, "batch dim"], temperature: float = 0.2
+) -> Float[Tensor, " batch"]:
+    """InfoNCE of one direction against the keys of the batch (Chen et al., ICCV 2021, equation 1): per image i, q and k
+    of unit length,
+
+        -log( exp(q_i.k_i / t) / sum over images j of exp(q_i.k_j / t) )
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k = _unit(queries), collective.gather(_unit(keys))
+        logits = q @ k.to(q).T / temperature
+        own = torch.arange(len(q), device=q.device)[:, None] + collective.rank() * len(q)
+        return logits.logsumexp(1) - logits.gather(1, own)[:, 0]
+
+
+def cosine_of_pairs(a: Float[Tensor, "batch dim"], b: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+    """The cosine between the two vectors of each image."""
+    return (_unit(a) * _unit(b)).sum(1)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """Rows of unit length, in float32 or float64."""
+    return normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
