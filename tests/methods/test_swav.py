@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from evensphere.errors import InputError
-from evensphere.methods.swav import SwAV, swapped_prediction
+from evensphere.methods.swav import SwAV
 from evensphere.nn.backbone import resnet_small
+from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import shared_plan
 
@@ -65,7 +66,7 @@ def reference(scores: Tensor, full: int, temperature: float, epsilon: float, ite
 def test_the_loss_equals_the_papers(size: tuple[int, int, int, int]) -> None:
     scores, full = cosines(size), size[0]
     codes = shared_plan(scores[:full], None, 0.05, 3, tolerance=0).assignment
-    ours = swapped_prediction(scores, codes, 0.1)
+    ours = cross_view_entropy(scores, codes, 0.1)
     assert ours.tolist() == pytest.approx(reference(scores, full, 0.1, 0.05, 3), rel=1e-9)
 
 
@@ -80,7 +81,7 @@ def test_the_loss_equals_lightlys(size: tuple[int, int, int, int]) -> None:
     theirs = lightly.SwaVLoss(temperature=0.1, sinkhorn_iterations=500, sinkhorn_epsilon=0.2)(
         list(scores[:full]), list(scores[full:])
     )
-    assert torch.allclose(swapped_prediction(scores, codes, 0.1).mean(), theirs, rtol=1e-9)
+    assert torch.allclose(cross_view_entropy(scores, codes, 0.1).mean(), theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("local", [0, 3])
@@ -103,7 +104,7 @@ def test_a_local_view_learns_from_the_codes_but_has_none() -> None:
     assert small.grad is not None
     assert small.grad.abs().sum() > 0
     codes = shared_plan(torch.rand(2, 6, 5), None, 0.05, 3, tolerance=0).assignment
-    a = swapped_prediction(torch.rand(3, 6, 5), codes, 0.1)
+    a = cross_view_entropy(torch.rand(3, 6, 5), codes, 0.1)
     assert a.shape == (6,)
 
 

@@ -24,12 +24,14 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.population import ExactPopulation, Population, StreamingPopulation
 from evensphere.ops import collective
+from evensphere.ops.crossview import cross_view_entropy
+from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress, ramp_weight
 from evensphere.ops.sinkhorn import shared_plan
 
@@ -59,27 +61,22 @@ def harmonization_loss(
     """
     scores = anchor_scores((z1, z2), anchors)
     plan = shared_plan(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
-    return _cross_view_entropy(scores, plan.assignment, prediction_temperature)
+    return _both_directions(scores, plan.assignment, prediction_temperature)
 
 
 def anchor_scores(embeddings: Embeddings, anchors: Float[Tensor, "k dim"]) -> Float[Tensor, "views batch k"]:
     """How far each embedding points along each anchor, scaled to unit length over the anchors; float32 or float64."""
-    z = torch.stack(tuple(embeddings))
-    with torch.autocast(z.device.type, enabled=False):
-        z = z if z.dtype == torch.float64 else z.float()
+    z = real(torch.stack(tuple(embeddings)))
+    with no_autocast(z):
         return normalize(z @ anchors.to(z).T, dim=-1)
 
 
-def _cross_view_entropy(
+def _both_directions(
     scores: Float[Tensor, "views batch k"], labels: Float[Tensor, "views batch k"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each view's prediction against the mean of the *other* views' labels, scaled so that two views
-    give the paper's sum of two directions."""
-    views = len(scores)
-    targets = (labels.sum(0) - labels) / (views - 1)
-    with torch.autocast(scores.device.type, enabled=False):
-        per_view = -(targets * log_softmax(scores / temperature, dim=-1)).sum(-1).mean(-1)
-    return per_view.mean() * 2
+    """Each view's prediction against the other views' labels, scaled so that two views give the paper's sum of two
+    directions."""
+    return 2 * cross_view_entropy(scores, labels, temperature).mean()
 
 
 def auto_num_anchors(num_samples: int | None, batch_size: int | None, dim: int) -> int:
@@ -224,7 +221,7 @@ class Harmonizer(nn.Module):
             return Harmony(zero, {"gh": zero, "gh_weight": zero})
         scores = anchor_scores(embeddings, self.anchors)
         plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
-        loss = _cross_view_entropy(scores, plan.assignment, self.prediction_temperature)
+        loss = _both_directions(scores, plan.assignment, self.prediction_temperature)
         logs = {
             "gh": loss.detach(),
             "gh_weight": zero + weight,

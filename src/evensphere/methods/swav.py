@@ -19,26 +19,15 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output, split_views
 from evensphere.nn.head import mlp
+from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress
 from evensphere.ops.sinkhorn import shared_plan
-
-
-def swapped_prediction(
-    scores: Float[Tensor, "views batch k"], codes: Float[Tensor, "full batch k"], temperature: float
-) -> Float[Tensor, " batch"]:
-    """Cross-entropy of each image's codes with the predictions of its other views, averaged over the pairs.
-
-    The first views are the full ones, in the order of their codes.
-    """
-    log_p = log_softmax(scores / temperature, dim=-1)
-    pairs = [(q, p) for q in range(len(codes)) for p in range(len(scores)) if p != q]
-    return torch.stack([-(codes[q] * log_p[p]).sum(-1) for q, p in pairs]).mean(0)
 
 
 class SwAV(Method):
@@ -94,8 +83,7 @@ class SwAV(Method):
         embeddings = tuple(self.projector(self.encoder(view)) for view in (*full, *local))
         scores = self.score(torch.stack(embeddings), progress)
         plan = shared_plan(scores[: len(full)], None, self.sinkhorn_temperature, self.sinkhorn_iterations, tolerance=0)
-        with no_autocast(scores):
-            per_sample = swapped_prediction(scores, plan.assignment, self.temperature)
+        per_sample = cross_view_entropy(scores, plan.assignment, self.temperature)
         loss = per_sample.mean()
         return Output(loss, embeddings[: len(full)], {"ssl": loss.detach()}, per_sample.detach())
 
