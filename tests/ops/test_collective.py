@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
 from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.pmsn import power_law, prior_divergence
 from evensphere.methods.vicreg import vicreg_terms
 from evensphere.nn.memory import Queue
 from evensphere.ops import collective
@@ -23,6 +24,7 @@ import sys
 import torch, torch.distributed as dist
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
 from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.pmsn import power_law, prior_divergence
 from evensphere.methods.vicreg import vicreg_terms
 from evensphere.nn.memory import Queue
 from evensphere.ops.contrast import batch_info_nce, info_nce
@@ -39,6 +41,7 @@ losses = (
     harmonization_loss(z1, z2, given["anchors"], given["prior"]),
     sum(barlow_terms(z1, z2)),
     sum(vicreg_terms(z1, z2)),
+    prior_divergence(torch.stack([z1, z2]), power_law(5, 0.5), 0.3),
     batch_info_nce(z1, z2).mean(),
 )
 gradients = [torch.autograd.grad(loss, (z1, z2)) for loss in losses]
@@ -84,6 +87,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         harmonization_loss(z1, z2, given["anchors"], given["prior"]),
         torch.stack(barlow_terms(z1, z2)).sum(),
         torch.stack(vicreg_terms(z1, z2)).sum(),
+        prior_divergence(torch.stack([z1, z2]), power_law(5, 0.5), 0.3),
         batch_info_nce(z1, z2).mean(),
     )
     for number, loss in enumerate(losses):

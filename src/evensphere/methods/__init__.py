@@ -32,6 +32,7 @@ METHOD_INFO = {
     "dino": MethodInfo(
         "evensphere.methods.dino:DINO", "Caron et al., ICCV 2021", "twin, 2+ views, takes local ones", 1.4
     ),
+    "pmsn": MethodInfo("evensphere.methods.pmsn:PMSN", "Assran et al., ICLR 2023", "twin, 2+ views, local views", 1.4),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
