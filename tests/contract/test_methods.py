@@ -248,7 +248,9 @@ def test_it_learns_more_than_the_untrained_encoder_knows(name: str, arm: str, tm
     assert results["knn"]["average"] > results["knn_untrained"]["average"] + 3
     encoder = resnet_small(1, width=16, stages=2)
     load_encoder(RunDir(run), encoder)
-    features = extract(encoder, digits().test, Views(8, **VIEWS["digits"])).features
+    test = digits().test
+    assert test is not None
+    features = extract(encoder, test, Views(8, **VIEWS["digits"])).features
     assert effective_rank(features) > 5
 
 

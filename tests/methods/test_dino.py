@@ -105,7 +105,7 @@ def test_after_a_step_the_twin_and_the_centre_have_followed() -> None:
     method = make(twin_momentum=0.9, centre_momentum=0.7)
     method.centre.fill_(0.5)
     with torch.no_grad():
-        method.head.layers[0].weight.add_(1.0)
+        next(method.head.layers.parameters()).add_(1.0)
     before = [parameter.clone() for parameter in method.twin.parameters()]
     output = method(views(2), None, LATER)
     teacher = torch.stack([method.twin(view) for view in views()])

@@ -22,7 +22,7 @@ SIZES = [(2, 2, 4, 3), (2, 5, 6, 7), (3, 3, 9, 20)]  # full views, views, images
 def make(**options: float | int) -> PMSN:
     torch.manual_seed(0)
     encoder = resnet_small(1, width=4, stages=2)
-    return PMSN(encoder, embedding_dim=8, hidden=12, prototypes=10, **options)  # type: ignore[arg-type]
+    return PMSN(encoder, embedding_dim=8, hidden=12, prototypes=10, **options)
 
 
 def views(local: int = 0) -> tuple[Tensor, ...]:
@@ -121,7 +121,7 @@ def test_predictions_that_follow_the_prior_cost_nothing() -> None:
 def test_after_a_step_the_twin_has_followed() -> None:
     method = make(twin_momentum=0.9)
     with torch.no_grad():
-        method.projector[0].weight.add_(1.0)  # type: ignore[operator]
+        next(method.projector.parameters()).add_(1.0)
     before = [parameter.clone() for parameter in method.twin.parameters()]
     output = method(views(), None, PROGRESS)
     method.after_step(None, output, PROGRESS)

@@ -36,8 +36,9 @@ from evensphere.ops.schedule import Progress
 
 def power_law(count: int, exponent: float) -> Float[Tensor, " {count}"]:
     """Shares proportional to 1, 2^-exponent, 3^-exponent ..., in float64."""
-    shares = torch.arange(1, count + 1, dtype=torch.float64) ** -exponent
-    return shares / shares.sum()
+    shares = torch.arange(1, count + 1, dtype=torch.float64).pow(-exponent)
+    law: Tensor = shares / shares.sum()
+    return law
 
 
 def prior_divergence(
