@@ -28,11 +28,15 @@ METHOD_INFO = {
     "ts": MethodInfo("evensphere.methods.ts:TS", "Kukleva et al., ICLR 2023", "two views", 1.0),
     "barlow": MethodInfo("evensphere.methods.barlow:BarlowTwins", "Zbontar et al., ICML 2021", "two views", 1.1),
     "vicreg": MethodInfo("evensphere.methods.vicreg:VICReg", "Bardes et al., ICLR 2022", "two views", 1.1),
-    "swav": MethodInfo("evensphere.methods.swav:SwAV", "Caron et al., NeurIPS 2020", "2+ views, local views", 1.0),
-    "dino": MethodInfo(
-        "evensphere.methods.dino:DINO", "Caron et al., ICCV 2021", "twin, 2+ views, takes local ones", 1.4
+    "swav": MethodInfo(
+        "evensphere.methods.swav:SwAV", "Caron et al., NeurIPS 2020", "two views or more; takes local views", 1.0
     ),
-    "pmsn": MethodInfo("evensphere.methods.pmsn:PMSN", "Assran et al., ICLR 2023", "twin, 2+ views, local views", 1.6),
+    "dino": MethodInfo(
+        "evensphere.methods.dino:DINO", "Caron et al., ICCV 2021", "two views or more, a twin; takes local views", 1.7
+    ),
+    "pmsn": MethodInfo(
+        "evensphere.methods.pmsn:PMSN", "Assran et al., ICLR 2023", "two views or more, a twin; takes local views", 1.6
+    ),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
