@@ -10,7 +10,7 @@ import pytest
 
 from evensphere.cli.main import main
 from evensphere.data import SOURCES
-from evensphere.methods import METHODS
+from evensphere.methods import METHOD_INFO, METHODS
 from evensphere.recipes import ARMS, RECIPES
 
 
@@ -46,6 +46,22 @@ def test_lists_name_everything(
     assert run(monkeypatch, command) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in names)
+
+
+def test_methods_are_a_table_with_all_there_is_to_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "methods") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows: list[list[str]] = []
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        if cells[0]:
+            rows.append(cells)
+        else:  # what did not fit into the line above
+            rows[-1] = [f"{above} {cell}".strip() for above, cell in zip(rows[-1], cells, strict=True)]
+    for row, (name, info) in zip(rows, METHOD_INFO.items(), strict=True):
+        assert row == [name, info.paper, info.needs, f"{info.cost:.1f}", "yes" if info.streams else "no"]
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,10 @@ def torchvisions_view(views: Views, image: Tensor, epoch: int, view: int, index:
         return uniform(views.seed, f"{purpose}/{view}", epoch, torch.tensor([index]), count)[0].tolist()
 
     height, width = image.shape[1:]
-    box = crop_boxes(views.seed, epoch, view, torch.tensor([index]), height, width, views.scale, views.ratio)[0]
-    x = tv.resized_crop(image.double() / 255, *box.tolist(), [views.size] * 2, views.interpolation, antialias=True)
+    local = view >= views.num_views
+    scale, size = (views.local_scale, views.local_size) if local else (views.scale, views.size)
+    box = crop_boxes(views.seed, epoch, view, torch.tensor([index]), height, width, scale, views.ratio)[0]
+    x = tv.resized_crop(image.double() / 255, *box.tolist(), [size] * 2, views.interpolation, antialias=True)
     x = x.clamp(0, 1)
     x = tv.horizontal_flip(x) if draw("flip", 1)[0] < views.flip else x
     chance, *rest = draw("jitter", 9)
@@ -208,6 +210,25 @@ def test_views_without_solarize_equal_torchvision_in_every_pixel() -> None:
             [torchvisions_view(views, batch.images[i], 0, view, int(batch.index[i])) for i in range(200)]
         )
         torch.testing.assert_close(ours.double(), expected, rtol=0, atol=1e-4)
+
+
+def test_local_views_equal_torchvision_and_leave_the_full_ones_alone() -> None:
+    batch = batch_of(60, size=30)
+    views = everything(solarize=0.0, local_views=3, local_size=10, local_scale=(0.1, 0.3))
+    with_local, without = views(batch, 2), everything(solarize=0.0)(batch, 2)
+    assert [tuple(view.shape[2:]) for view in with_local] == [(16, 16)] * 2 + [(10, 10)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(with_local, without, strict=False))
+    for view in range(2, 5):
+        expected = torch.stack(
+            [torchvisions_view(views, batch.images[i], 2, view, int(batch.index[i])) for i in range(60)]
+        )
+        torch.testing.assert_close(with_local[view].double(), expected, rtol=0, atol=1e-4)
+    assert ((with_local[2] - with_local[3]).abs().amax((1, 2, 3)) > 0.1).all(), "each with draws of its own"
+
+
+@pytest.mark.parametrize(("size", "local"), [(224, 96), (32, 14), (8, 3)])
+def test_local_views_have_three_sevenths_of_the_size(size: int, local: int) -> None:
+    assert Views(size).local_size == local
 
 
 def test_views_are_float32_in_channels_last_memory() -> None:
@@ -253,10 +274,12 @@ def test_views_epochs_and_seeds_differ() -> None:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crops_cut_by_workers_give_the_batchs_views(interpolation: str) -> None:
     smooth, index = tv.gaussian_blur(pixels_of(size=30), 9), index_of()
-    views = Views(12, interpolation=interpolation, jitter=(0.0, 0.0, 0.0, 0.0), mean=(0.0,) * 3, std=(1.0,) * 3)
+    views = Views(
+        12, local_views=2, interpolation=interpolation, jitter=(0.0, 0.0, 0.0, 0.0), mean=(0.0,) * 3, std=(1.0,) * 3
+    )
     crops = tuple(
         torch.stack([views.crop_one(image, 4, view, int(i)) for image, i in zip(smooth, index, strict=True)])
-        for view in range(2)
+        for view in views.all_views
     )
     assert crops[0].dtype == torch.uint8
     for a, b in zip(views(Batch(crops, index), 4), views(Batch(smooth, index), 4), strict=True):
@@ -387,6 +410,10 @@ def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
     [
         ({"size": 1}, "size is 1"),
         ({"num_views": 0}, "number of views is 0"),
+        ({"local_views": -1}, "local views is -1"),
+        ({"local_views": 1, "local_size": 16}, "told apart"),
+        ({"local_views": 1, "local_size": 1}, "size is 1"),
+        ({"local_scale": (0.5, 0.4)}, "local_scale"),
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"scale": (0.5, 1.1)}, "scale"),
         ({"scale": (0.9, 0.5)}, "scale"),

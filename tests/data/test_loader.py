@@ -74,6 +74,12 @@ def test_workers_change_nothing_and_unreadable_images_are_left_out() -> None:
             assert [view.shape for view in batch.images] == [(len(batch.index), 3, 8, 8)] * 2
 
 
+def test_workers_cut_local_views_too() -> None:
+    loader = Loader(FileLike(), 5, Views(8, local_views=3, local_size=4), seed=0, workers=0)
+    _, batch = next(loader.batches(0, 1))
+    assert [tuple(view.shape[2:]) for view in batch.images] == [(8, 8)] * 2 + [(4, 4)] * 3
+
+
 def test_a_disk_that_goes_away_is_one_sentence() -> None:
     class Gone(FileLike):
         def read(self, i: int) -> Tensor:

@@ -12,6 +12,7 @@ from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.harmonizer import Harmonizer, auto_num_anchors, harmonization_loss
 from evensphere.ops.schedule import Progress
+from evensphere.ops.sinkhorn import transport_plan
 
 N, D, K, B = 60, 16, 8, 12
 
@@ -59,6 +60,29 @@ def test_more_than_two_views_average_over_the_others() -> None:
     assert harmonizer((z1, z2, z1, z2)).loss.item() == pytest.approx(
         (harmonizer((z1, z1)).loss.item() + harmonizer((z2, z2)).loss.item()) / 6 + twice * 4 / 6, rel=1e-3
     )
+
+
+@pytest.mark.parametrize("dim", [64, 512, 8192])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_embeddings_of_any_width_and_any_number_of_views(dim: int, count: int) -> None:
+    """The loss is the mean over ordered pairs of views of the cross-entropy between the labels of one and the
+    prediction of the other, twice: what the paper's two directions sum to."""
+    z = torch.randn(count, B, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    harmonizer = Harmonizer(dim, num_samples=N, anchors=100, warm_up=0, ramp=0, update_every=1, tolerance=0.0)
+    harmony = harmonizer(tuple(z), torch.arange(B))
+    scores = torch.nn.functional.normalize(z.detach() @ harmonizer.anchors.T, dim=-1)
+    labels = [transport_plan(s, None, 0.05, 300, 0.0).assignment for s in scores]
+    pairs = [
+        -(labels[a] * torch.log_softmax(scores[b] / 0.1, -1)).sum(-1).mean()
+        for a in range(count)
+        for b in range(count)
+        if a != b
+    ]
+    assert harmony.loss.item() == pytest.approx(2 * torch.stack(pairs).mean().item(), rel=1e-4)
+    harmony.loss.backward()
+    assert z.grad is not None
+    assert (z.grad.flatten(1).abs().sum(1) > 0).all()
+    assert harmonizer.prior.sum().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_pi_is_recomputed_at_the_end_of_the_warm_up_and_then_every_so_often() -> None:

@@ -10,17 +10,25 @@ import torch
 from torch import Tensor
 
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
+from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.pmsn import power_law, prior_divergence
+from evensphere.methods.vicreg import vicreg_terms
 from evensphere.nn.memory import Queue
 from evensphere.ops import collective
 from evensphere.ops.contrast import batch_info_nce, info_nce
+from evensphere.ops.sinkhorn import shared_plan
 
 # Each of two processes has half of the batch; writes its losses, gradients and population statistics.
 SCRIPT = """
 import sys
 import torch, torch.distributed as dist
 from evensphere.gh.harmonizer import Harmonizer, harmonization_loss
+from evensphere.methods.barlow import barlow_terms
+from evensphere.methods.pmsn import power_law, prior_divergence
+from evensphere.methods.vicreg import vicreg_terms
 from evensphere.nn.memory import Queue
 from evensphere.ops.contrast import batch_info_nce, info_nce
+from evensphere.ops.sinkhorn import shared_plan
 
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -31,6 +39,9 @@ z1, z2 = (given[name][half].clone().requires_grad_() for name in ("z1", "z2"))
 losses = (
     info_nce(z1, z2).mean(),
     harmonization_loss(z1, z2, given["anchors"], given["prior"]),
+    sum(barlow_terms(z1, z2)),
+    sum(vicreg_terms(z1, z2)),
+    prior_divergence(torch.stack([z1, z2]), power_law(5, 0.5), 0.3),
     batch_info_nce(z1, z2).mean(),
 )
 gradients = [torch.autograd.grad(loss, (z1, z2)) for loss in losses]
@@ -39,7 +50,13 @@ harmonizer((z1, z2), given["index"][half])
 torch.manual_seed(rank)  # the queue's start must not depend on it
 queue = Queue(20, 5)
 queue.push(z1)
-result = {"losses": losses, "gradients": gradients, "pi": harmonizer.prior, "queue": queue.get_extra_state()}
+result = {
+    "losses": losses,
+    "gradients": gradients,
+    "pi": harmonizer.prior,
+    "plan": shared_plan(torch.stack([z1, z2])).assignment,
+    "queue": queue.get_extra_state(),
+}
 torch.save(result, f"{folder}/{rank}.pt")
 dist.destroy_process_group()
 """
@@ -68,6 +85,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     losses = (
         info_nce(z1, z2).mean(),
         harmonization_loss(z1, z2, given["anchors"], given["prior"]),
+        torch.stack(barlow_terms(z1, z2)).sum(),
+        torch.stack(vicreg_terms(z1, z2)).sum(),
+        prior_divergence(torch.stack([z1, z2]), power_law(5, 0.5), 0.3),
         batch_info_nce(z1, z2).mean(),
     )
     for number, loss in enumerate(losses):
@@ -79,6 +99,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     alone = Harmonizer(5, num_samples=12, anchors=given["anchors"].float(), warm_up=1, ramp=0, update_every=1)
     alone((z1, z2), given["index"])
     assert all(torch.equal(part["pi"], alone.prior) for part in parts)
+    plan = shared_plan(torch.stack([z1, z2])).assignment
+    assert torch.allclose(torch.cat([part["plan"] for part in parts], dim=1), plan, atol=1e-12)
     queue = Queue(20, 5)
     queue.push(z1)
     assert all(torch.equal(part["queue"]["rows"], queue.rows) and part["queue"]["next"] == 12 for part in parts)

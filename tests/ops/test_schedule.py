@@ -9,7 +9,14 @@ import pytest
 
 from evensphere.engine.optim import plain, two_stage
 from evensphere.errors import InputError
-from evensphere.ops.schedule import Duration, Progress, plain_learning_rate, ramp_weight, two_stage_learning_rate
+from evensphere.ops.schedule import (
+    Duration,
+    Progress,
+    Temperature,
+    plain_learning_rate,
+    ramp_weight,
+    two_stage_learning_rate,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -85,3 +92,26 @@ def test_durations_become_steps() -> None:
     assert Duration.parse(0.5).steps(progress) == 28, "a share of a run ends with an epoch"
     with pytest.raises(InputError, match="unknown length"):
         Duration.parse(0.5).steps(Progress(0))
+
+
+def test_temperatures_are_read() -> None:
+    assert Temperature.parse("1.0 to 0.1 every 400 epochs") == Temperature(1.0, 0.1, Duration(400, "epochs"))
+    assert Temperature.parse(0.2)(Progress(123, 10)) == 0.2, "a number is constant"
+    assert Temperature.parse(temperature := Temperature(1, 0.1)) is temperature
+
+
+@pytest.mark.parametrize(
+    "given", [0.0, -1.0, "cold", "1.0 to 0.0 every 4 epochs", "1 to 2 every day", "1 to 2 every 0"]
+)
+def test_other_temperatures_are_refused(given: str | float) -> None:
+    with pytest.raises(InputError):
+        Temperature.parse(given)
+
+
+def test_temperatures_move_with_the_unit_of_their_period() -> None:
+    by_epoch = Temperature.parse("3.0 to 1.0 every 4 epochs")
+    assert [by_epoch(Progress(step, 2)) for step in range(10)] == pytest.approx([3, 3, 2, 2, 1, 1, 2, 2, 3, 3])
+    by_step = Temperature.parse("3.0 to 1.0 every 4 steps")
+    assert [by_step(Progress(step, 2)) for step in range(5)] == pytest.approx([3, 2, 1, 2, 3])
+    share = Temperature.parse("3.0 to 1.0 every 0.5")
+    assert [share(Progress(step, 1, 8)) for step in range(5)] == pytest.approx([3, 2, 1, 2, 3])

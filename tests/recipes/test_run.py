@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["epochs=0"], "at least 1"),
         (["method=simlcr"], "did you mean 'simclr'"),
         (["method.temperatur=0.1"], "did you mean 'temperature'"),
-        (["method.temperature=cold"], "takes a number"),
+        (["method.temperature=cold"], "not a temperature"),
         (["method.temperature=0"], "above 0"),
         (["backbone=timm/resnet1800"], "timm model"),
         (["harmonizer.warm_up=soon"], "not a duration"),
@@ -183,6 +183,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["precision=7bit"], "precision"),
         (["evaluate_every=never"], "not a duration"),
         (["views.size=1"], "at least 2"),
+        (["views.local_views=2"], "no use of local views"),
+        (["views.num_views=3"], "simclr compares 2"),
+        (["views.num_views=1", "method=swav"], "swav compares 2 or more"),
         (["nonsense"], "NAME=VALUE"),
     ],
 )

@@ -11,6 +11,14 @@ NAME = "methods"
 
 def run() -> None:
     """List the self-supervised methods, each usable with GH on top and without."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Self-supervised methods, each with GH on top or without", title_justify="left")
+    for title in ("name", "paper", "needs", "cost", "streams"):
+        table.add_column(title, justify="right" if title == "cost" else "left")
     for name, info in METHOD_INFO.items():
-        typer.echo(f"{name:12} {info.paper}; needs {info.needs}; cost {info.cost} x SimCLR")
-    typer.echo("\nUse: evensphere train RECIPE --set method=NAME; with GH by default, without: --arm base")
+        table.add_row(name, info.paper, info.needs, f"{info.cost:.1f}", "yes" if info.streams else "no")
+    Console(width=110, highlight=False).print(table)
+    typer.echo("cost: of a training step, relative to SimCLR. streams: works without numbering the images.")
+    typer.echo("Use: evensphere train RECIPE --set method=NAME; with GH by default, without: --arm base")

@@ -158,6 +158,10 @@ class Views:
     randaugment_operations, randaugment_magnitude, randaugment_random: RandAugment, applied last and only for a method
         that asks for stronger views of some images (BCL): how many operations, their magnitude (of 30) at weight 0 and
         at weight 1, and whether the rise is multiplied by a random number (see `randaugment`).
+    num_views: full views per image.
+    local_views: smaller views per image that come after the full ones, for methods with multi-crop.
+    local_size: their side, at least 2 and less than `size`; None takes 3/7 of it (96 of 224, as in SwAV and DINO).
+    local_scale: area of their crops (DINO: 0.05 to 0.4, with 0.4 to 1 for the full views).
 
     The defaults are the paper's CIFAR policy (section 3). The blur's kernel spans a tenth of the view, as in SimCLR.
     """
@@ -180,22 +184,32 @@ class Views:
         randaugment_operations: int = 1,
         randaugment_magnitude: Sequence[float] = (10.0, 30.0),
         randaugment_random: bool = False,
+        local_views: int = 0,
+        local_size: int | None = None,
+        local_scale: Sequence[float] = (0.05, 0.4),
         seed: int = 0,
     ) -> None:
         self.size, self.scale, self.ratio, self.interpolation = size, scale, ratio, interpolation
         self.jitter, self.jitter_probability = jitter, jitter_probability
         self.flip, self.gray, self.blur, self.solarize = flip, gray, blur, solarize
         self.mean, self.std = mean, std
-        self.num_views, self.seed = num_views, seed
+        self.num_views, self.local_views, self.seed = num_views, local_views, seed
         self.randaugment_operations, self.randaugment_magnitude = randaugment_operations, randaugment_magnitude
         self.randaugment_random = randaugment_random
+        self.local_size = max(2, round(size * 3 / 7)) if local_size is None else local_size
+        self.local_scale = local_scale
         self._check_geometry()
         self._check_colour()
 
+    @property
+    def all_views(self) -> range:
+        """The numbers of the views, by which their draws are addressed: the full ones, then the local ones."""
+        return range(self.num_views + self.local_views)
+
     def __call__(
         self, batch: Batch, epoch: int, strength: Float[Tensor, " batch"] | None = None
-    ) -> tuple[Float32[Tensor, "batch c size size"], ...]:
-        """One normalised tensor per view, in channels_last memory, on the device of the images.
+    ) -> tuple[Float32[Tensor, "batch c _ _"], ...]:
+        """One normalised tensor per view, in channels_last memory, on the device of the images; local views come last.
 
         batch.images: whole images of one size, which are cropped here, or one tensor of crops per view, as `crop_one`
             cuts them. The two give the same views up to the rounding of the crops to uint8.
@@ -206,10 +220,10 @@ class Views:
             self._check_channels([batch.images])
         else:
             self._check_channels(batch.images)
-            assert len(batch.images) == self.num_views, "the loader must give one tensor of crops per view"
+            assert len(batch.images) == len(self.all_views), "the loader must give one tensor of crops per view"
         index = batch.index.cpu()  # drawn on the CPU, so that the device does not change a last bit
         strength = None if strength is None else strength.cpu()
-        return tuple(self._view(batch.images, index, epoch, view, strength) for view in range(self.num_views))
+        return tuple(self._view(batch.images, index, epoch, view, strength) for view in self.all_views)
 
     def plain(
         self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]]
@@ -249,16 +263,20 @@ class Views:
 
     def crop_one(
         self, image: UInt8[Tensor, "c h w"], epoch: int, view: int, index: int
-    ) -> UInt8[Tensor, "c {self.size} {self.size}"]:
+    ) -> UInt8[Tensor, "c size size"]:
         """The crop of one image for one view, for workers that decode files; `__call__` does the rest."""
         height, width = image.shape[1:]
-        place = torch.tensor([index])
-        box = crop_boxes(self.seed, epoch, view, place, height, width, self.scale, self.ratio)[0]
-        return cut_crop(image, box, self.size, self.interpolation)
+        size, scale = self._geometry(view)
+        box = crop_boxes(self.seed, epoch, view, torch.tensor([index]), height, width, scale, self.ratio)[0]
+        return cut_crop(image, box, size, self.interpolation)
+
+    def _geometry(self, view: int) -> tuple[int, Sequence[float]]:
+        """Side and area of a view."""
+        return (self.size, self.scale) if view < self.num_views else (self.local_size, self.local_scale)
 
     def _view(
         self,
-        images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "batch c h w"]],
+        images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "batch c _ _"]],
         index: Int64[Tensor, " batch"],
         epoch: int,
         view: int,
@@ -270,8 +288,9 @@ class Views:
         flip = draw("flip", 1)[:, 0] < self.flip
         if isinstance(images, Tensor):
             height, width = images.shape[2:]
-            boxes = crop_boxes(self.seed, epoch, view, index, height, width, self.scale, self.ratio)
-            pixels = resized_crop(images, boxes, self.size, self.interpolation, flip)
+            size, scale = self._geometry(view)
+            boxes = crop_boxes(self.seed, epoch, view, index, height, width, scale, self.ratio)
+            pixels = resized_crop(images, boxes, size, self.interpolation, flip)
             if self.interpolation == "bicubic":
                 pixels.clamp_(0, 1)
         else:
@@ -298,7 +317,7 @@ class Views:
         if self.blur:
             chance, strength = draw("blur", 2).unbind(1)
             sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * strength
-            kernel_size = 2 * max(1, self.size // 20) + 1
+            kernel_size = 2 * max(1, pixels.shape[-1] // 20) + 1
             update(pixels, chance < self.blur, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
         if self.solarize:
             chosen = draw("solarize", 1)[:, 0] < self.solarize
@@ -330,8 +349,17 @@ class Views:
             raise InputError(f"The views' size is {self.size}; give at least 2 pixels.")
         if self.num_views < 1:
             raise InputError(f"The number of views is {self.num_views}; give at least 1.")
-        if not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
-            raise InputError(f"The views' scale is {self.scale}; give two numbers in (0, 1], the smaller first.")
+        if self.local_views < 0:
+            raise InputError(f"The number of local views is {self.local_views}; give at least 0.")
+        if self.local_views and not 2 <= self.local_size < self.size:
+            raise InputError(
+                f"The local views' size is {self.local_size}; give at least 2 pixels and less than the full views' "
+                f"{self.size}, by which they are told apart."
+            )
+        for name in ("scale", "local_scale"):
+            scale = getattr(self, name)
+            if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+                raise InputError(f"The views' {name} is {scale}; give two numbers in (0, 1], the smaller first.")
         if not (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1]):
             raise InputError(f"The views' ratio is {self.ratio}; give two positive numbers, the smaller first.")
         if self.interpolation not in ("bilinear", "bicubic"):

@@ -106,7 +106,7 @@ class _Crops(Dataset[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]):
             image = self.source.read(index)
         except UnreadableImage as reason:
             return self.source.location(index), str(reason)
-        return index, tuple(self.views.crop_one(image, epoch, view, index) for view in range(self.views.num_views))
+        return index, tuple(self.views.crop_one(image, epoch, view, index) for view in self.views.all_views)
 
 
 def _collate(items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]) -> tuple[Batch | None, dict[str, str]]:

@@ -80,11 +80,12 @@ def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: 
 def validation_monitor(
     splits: Splits, views: Views, metrics: Sequence[str], seed: int
 ) -> Callable[[nn.Module], dict[str, float | None]] | None:
-    """Quick metrics on validation images, in all and by group, for use while training; None where there are no labels.
+    """Quick metrics on validation images, in all and by group, for use while training; None where there are no labels
+    or no metrics.
 
     Returns {"knn": average, "knn_many": ..., "knn_medium": ..., "knn_few": ...} in percent for each metric.
     """
-    if splits.probe is None or splits.validation is None:
+    if splits.probe is None or splits.validation is None or not metrics:
         return None
     quick = splits._replace(
         probe=_sample(splits.probe, _QUICK_TRAIN, seed, "monitor/train"),

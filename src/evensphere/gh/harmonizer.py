@@ -24,14 +24,16 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.population import ExactPopulation, Population, StreamingPopulation
 from evensphere.ops import collective
+from evensphere.ops.crossview import cross_view_entropy
+from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress, ramp_weight
-from evensphere.ops.sinkhorn import Plan, transport_plan
+from evensphere.ops.sinkhorn import shared_plan
 
 Embeddings = Sequence[Float[Tensor, "batch dim"]]
 
@@ -58,43 +60,23 @@ def harmonization_loss(
     z1, z2: projector outputs of the two views; their length does not matter. prior: pi, None for equal shares.
     """
     scores = anchor_scores((z1, z2), anchors)
-    plan = _surrogate_labels(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
-    return _cross_view_entropy(scores, plan.assignment, prediction_temperature)
+    plan = shared_plan(scores, prior, sinkhorn_temperature, max_iterations, tolerance)
+    return _both_directions(scores, plan.assignment, prediction_temperature)
 
 
 def anchor_scores(embeddings: Embeddings, anchors: Float[Tensor, "k dim"]) -> Float[Tensor, "views batch k"]:
     """How far each embedding points along each anchor, scaled to unit length over the anchors; float32 or float64."""
-    z = torch.stack(tuple(embeddings))
-    with torch.autocast(z.device.type, enabled=False):
-        z = z if z.dtype == torch.float64 else z.float()
+    z = real(torch.stack(tuple(embeddings)))
+    with no_autocast(z):
         return normalize(z @ anchors.to(z).T, dim=-1)
 
 
-def _surrogate_labels(
-    scores: Float[Tensor, "views batch k"],
-    prior: Tensor | None,
-    temperature: float,
-    max_iterations: int,
-    tolerance: float,
-) -> Plan:
-    """q of every view's images: the plan of the whole batch, over all processes, of which the local rows are kept."""
-    everyone = collective.gather(scores.detach().transpose(0, 1)).transpose(0, 1)
-    plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
-    batch = scores.shape[1]
-    first = collective.rank() * batch
-    return plan._replace(assignment=plan.assignment[:, first : first + batch])
-
-
-def _cross_view_entropy(
+def _both_directions(
     scores: Float[Tensor, "views batch k"], labels: Float[Tensor, "views batch k"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each view's prediction against the mean of the *other* views' labels, scaled so that two views
-    give the paper's sum of two directions."""
-    views = len(scores)
-    targets = (labels.sum(0) - labels) / (views - 1)
-    with torch.autocast(scores.device.type, enabled=False):
-        per_view = -(targets * log_softmax(scores / temperature, dim=-1)).sum(-1).mean(-1)
-    return per_view.mean() * 2
+    """Each view's prediction against the other views' labels, scaled so that two views give the paper's sum of two
+    directions."""
+    return 2 * cross_view_entropy(scores, labels, temperature).mean()
 
 
 def auto_num_anchors(num_samples: int | None, batch_size: int | None, dim: int) -> int:
@@ -238,8 +220,8 @@ class Harmonizer(nn.Module):
         if weight == 0:
             return Harmony(zero, {"gh": zero, "gh_weight": zero})
         scores = anchor_scores(embeddings, self.anchors)
-        plan = _surrogate_labels(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
-        loss = _cross_view_entropy(scores, plan.assignment, self.prediction_temperature)
+        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
+        loss = _both_directions(scores, plan.assignment, self.prediction_temperature)
         logs = {
             "gh": loss.detach(),
             "gh_weight": zero + weight,

@@ -30,20 +30,32 @@ class Output(NamedTuple):
     carried: tuple[Tensor, ...] = ()
 
 
+def split_views(
+    views: Sequence[Float[Tensor, "batch c _ _"]],
+) -> tuple[list[Float[Tensor, "batch c _ _"]], list[Float[Tensor, "batch c _ _"]]]:
+    """The full views and the local ones, each in their order. A view is full if it has the size of the first."""
+    full = [view for view in views if view.shape == views[0].shape]
+    return full, [view for view in views if view.shape != views[0].shape]
+
+
 class Method(nn.Module):
     """A self-supervised method around an encoder.
 
     encoder: the network people keep. embedding_dim: width D of the embeddings.
     needs: what the method cannot do without, of {"index"}; an unmet need is refused before training.
+    full_views: how many full views of an image it compares; None stands for any number from 2 on.
+    local_views: whether it makes use of smaller views that come after the full ones (see `split_views`).
     """
 
     encoder: nn.Module
     embedding_dim: int
     needs: ClassVar[frozenset[str]] = frozenset()
+    full_views: ClassVar[int | None] = 2
+    local_views: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
-        self, views: Sequence[Float[Tensor, "batch c h w"]], index: Int64[Tensor, " batch"] | None, progress: Progress
+        self, views: Sequence[Float[Tensor, "batch c _ _"]], index: Int64[Tensor, " batch"] | None, progress: Progress
     ) -> Output:
         """The loss of a batch. Changes no memory, twin or queue: a step that is not taken must leave no trace."""
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from evensphere.errors import InputError
 from evensphere.methods.simclr import SimCLR
 from evensphere.ops.contrast import focal_info_nce
+from evensphere.ops.schedule import Temperature
 
 
 class Focal(SimCLR):
@@ -27,7 +28,7 @@ class Focal(SimCLR):
         self,
         encoder: nn.Module,
         embedding_dim: int = 128,
-        temperature: float = 0.2,
+        temperature: Temperature | str | float = 0.2,
         gamma: float = 2.0,
         batching: Literal["separate", "joint"] = "separate",
     ) -> None:
@@ -36,5 +37,7 @@ class Focal(SimCLR):
             raise InputError(f"gamma = {gamma} was given; it must be at least 0 (the authors: 2).")
         self.gamma = gamma
 
-    def contrast(self, z1: Float[Tensor, "batch dim"], z2: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-        return focal_info_nce(z1, z2, self.temperature, self.gamma)
+    def contrast(
+        self, z1: Float[Tensor, "batch dim"], z2: Float[Tensor, "batch dim"], temperature: float
+    ) -> Float[Tensor, " batch"]:
+        return focal_info_nce(z1, z2, temperature, self.gamma)

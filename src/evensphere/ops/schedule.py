@@ -131,6 +131,56 @@ def two_stage_learning_rate(
     return cosine(middle, final, (done - stage_change) / (epochs - stage_change))
 
 
+# --- temperatures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A temperature over time: from `high` at the start down to `low` half a period later and back, along a cosine.
+
+    This is TS (Kukleva et al., ICLR 2023): tau = low + (high - low)/2 (1 + cos(2 pi e / period)), e the epoch from 0.
+    high, low: > 0; the same number twice is a constant temperature. period: in steps the temperature changes at every
+    step, otherwise at every epoch.
+
+    >>> temperature = Temperature.parse("1.0 to 0.1 every 400 epochs")
+    >>> [round(temperature(Progress(10 * epoch, 10)), 2) for epoch in (0, 100, 200, 400)]
+    [1.0, 0.55, 0.1, 1.0]
+    """
+
+    high: float
+    low: float
+    period: Duration = Duration(1, "steps")
+
+    def __post_init__(self) -> None:
+        if not (self.high > 0 and self.low > 0):
+            raise InputError(f"A temperature from {self.high} to {self.low} was given; it must stay above 0.")
+        if not self.period.amount > 0:
+            raise InputError(f"A temperature with a period of {self.period} was given; it must be above 0.")
+
+    @classmethod
+    def parse(cls, given: Temperature | str | float) -> Temperature:
+        """Read 0.2 (constant) or '1.0 to 0.1 every 400 epochs'. Raises InputError for anything else."""
+        if isinstance(given, Temperature):
+            return given
+        if isinstance(given, str):
+            match = re.fullmatch(r"\s*([0-9.]+) to ([0-9.]+) every (.+)", given)
+            if not match:
+                raise InputError(
+                    f"{given!r} is not a temperature; write a number above 0, or '1.0 to 0.1 every 400 epochs'."
+                )
+            return cls(float(match[1]), float(match[2]), Duration.parse(match[3]))
+        if not given > 0:
+            raise InputError(f"temperature = {given} was given; it must be above 0.")
+        return cls(given, given)
+
+    def __call__(self, progress: Progress) -> float:
+        """The temperature in force. Raises InputError for a period that is a share of a run of unknown length."""
+        if self.high == self.low:
+            return self.high
+        now = progress.step if self.period.unit == "steps" else progress.epoch * progress.steps_per_epoch
+        return cosine(self.high, self.low, 2 * now / max(1, self.period.steps(progress)))
+
+
 # --- the harmonizer's weight ------------------------------------------------------------------------------------------
 
 

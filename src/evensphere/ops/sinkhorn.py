@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from evensphere.errors import InputError
+from evensphere.ops import collective
 
 Real = Float32[Tensor, "..."] | Float64[Tensor, "..."]
 
@@ -60,6 +61,20 @@ def transport_plan(
         raise InputError(f"max_iterations = {max_iterations} was given; Sinkhorn needs at least 1.")
     with torch.autocast(scores.device.type, enabled=False):
         return _solve(_real(scores) / temperature, prior, max_iterations, tolerance)
+
+
+def shared_plan(
+    scores: Float[Tensor, "... n k"],
+    prior: Float[Tensor, " columns"] | None = None,
+    temperature: float = 0.05,
+    max_iterations: int = 300,
+    tolerance: float = 1e-4,
+) -> Plan:
+    """`transport_plan` of the rows of all processes together, of which each keeps the assignment of its own."""
+    rows = scores.shape[-2]
+    everyone = collective.gather(scores.detach().movedim(-2, 0)).movedim(0, -2)
+    plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
+    return plan._replace(assignment=plan.assignment.narrow(-2, collective.rank() * rows, rows))
 
 
 def _solve(logits: Real, prior: Tensor | None, max_iterations: int, tolerance: float) -> Plan:

@@ -147,7 +147,7 @@ def _spell(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         words = [_spell(argument) for argument in arguments if argument not in (Tensor, dtype)]
-        return " or ".join(dict.fromkeys(word for word in words if word != "Duration"))
+        return " or ".join(dict.fromkeys(word for word in words if word not in ("Duration", "Temperature")))
     if origin is Literal:
         return " or ".join(repr(argument) for argument in arguments)
     if origin is not None:

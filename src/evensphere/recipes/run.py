@@ -123,6 +123,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     assert recipe.batch_size != "auto"
     loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
     method = _build_method(recipe, splits.pretrain.channels, len(splits.pretrain))
+    _check_views(recipe.method.name, method, views)
     harmonizer = build(
         "harmonizer",
         recipe.harmonizer,
@@ -145,6 +146,18 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         monitor=validation_monitor(splits, views, recipe.monitor, recipe.seed),
     )
+
+
+def _check_views(name: str, method: Method, views: Views) -> None:
+    """Refuse views that the method has no use for, or too few of them."""
+    if views.local_views and not method.local_views:
+        raise InputError(
+            f"views.local_views = {views.local_views} was given, but the method {name} makes no use of local views; "
+            "set it to 0 or choose a method with multi-crop (see `evensphere methods`)."
+        )
+    if views.num_views != (method.full_views or max(2, views.num_views)):
+        wanted = method.full_views or "2 or more"
+        raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
 
 
 def _build_method(recipe: Recipe, in_channels: int, num_samples: int) -> Method:
