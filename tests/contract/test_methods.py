@@ -30,7 +30,7 @@ B, D = 16, 24
 PROGRESS = Progress(43, 4, 80)  # epoch 10: beyond what a method keeps still at first, such as prototypes
 INDEX = torch.arange(B)
 
-RATES = {"swav": 0.03}  # where the recipe's learning rate of 0.3 does not suit a method
+RATES = {"swav": 0.03, "vicreg": 0.01}  # where the recipe's learning rate of 0.3 does not suit a method
 
 
 def make(name: str, seed: int = 0) -> Method:

@@ -83,19 +83,19 @@ def test_collapsed_embeddings_have_a_finite_slope() -> None:
 
 
 def test_the_method_weighs_the_terms_of_its_projections() -> None:
-    method = make(invariance_weight=2.0, variance_weight=3.0, covariance_weight=5.0, scale=0.5)
+    method = make(invariance_weight=2.0, variance_weight=3.0, covariance_weight=5.0)
     views = tuple(torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
     output = method(views, None, PROGRESS)
     z1, z2 = (method.projector(method.encoder(view)) for view in views)
     terms = vicreg_terms(z1, z2)
-    assert torch.allclose(output.loss, 0.5 * (2 * terms.invariance + 3 * terms.variance + 5 * terms.covariance))
+    assert torch.allclose(output.loss, 2 * terms.invariance + 3 * terms.variance + 5 * terms.covariance)
     for name, term in terms._asdict().items():
         assert torch.allclose(output.logs[name], term)
     assert torch.allclose(torch.stack(output.embeddings), torch.stack([z1, z2]))
     assert output.per_sample is None
 
 
-@pytest.mark.parametrize("name", ["invariance_weight", "variance_weight", "covariance_weight", "scale"])
+@pytest.mark.parametrize("name", ["invariance_weight", "variance_weight", "covariance_weight"])
 def test_mistakes_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=name):
         make(**{name: -1.0})

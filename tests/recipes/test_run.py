@@ -150,6 +150,20 @@ def tmp_path_labelled(tmp_path: Path) -> Path:
     return save_digits(tmp_path / "labelled", count=30)
 
 
+@pytest.mark.parametrize("files", [False, True])
+def test_a_run_with_multi_crop(tmp_path: Path, files: bool) -> None:
+    """Local views make other encoders of the same seed, whether cropped on the device or by workers."""
+    recipe = with_data(get_recipe("folder"), str(save_digits(tmp_path / "images"))) if files else tiny("gh", "epochs=2")
+    settings = ["method=dino", "epochs=2", "views.size=8", "backbone=resnet-small", "backbone.width=4"]
+    recipe = recipe.set([*settings, "backbone.stages=2", "method.hidden=16", "method.outputs=32"])
+    runs = [
+        RunDir(train(recipe.set([f"views.local_views={count}", "workers=0"]), tmp_path / str(count)))
+        for count in (0, 3)
+    ]
+    assert runs[0].encoder_file.read_bytes() != runs[1].encoder_file.read_bytes()
+    assert all(event["gh"] > 0 for event in runs[1].read_metrics() if event["event"] == "step" and event["epoch"] == 1)
+
+
 def test_a_run_in_half_precision_learns(tmp_path: Path) -> None:
     run = RunDir(train(tiny("gh", "precision=bf16-mixed"), tmp_path / "run"))
     losses = [event["ssl"] for event in run.read_metrics() if event["event"] == "step"]

@@ -37,8 +37,7 @@ from evensphere.ops.schedule import Progress
 def power_law(count: int, exponent: float) -> Float[Tensor, " {count}"]:
     """Shares proportional to 1, 2^-exponent, 3^-exponent ..., in float64."""
     shares = torch.arange(1, count + 1, dtype=torch.float64).pow(-exponent)
-    law: Tensor = shares / shares.sum()
-    return law
+    return shares / shares.sum()
 
 
 def prior_divergence(
@@ -47,7 +46,8 @@ def prior_divergence(
     """KL(mean p || prior), p = softmax(scores / temperature), the mean over views and the images of all processes."""
     with no_autocast(scores):
         p = collective.gather(softmax(real(scores) / temperature, dim=-1).transpose(0, 1)).mean((0, 1))
-        return (-torch.special.entr(p) - p * prior.to(p).log()).sum()
+        negative_entropy: Tensor = -torch.special.entr(p).sum()
+        return negative_entropy - (p * prior.to(p).log()).sum()
 
 
 class PMSN(Method):

@@ -6,7 +6,7 @@ B images, D features, z and z' the embeddings of an image's two views:
     variance     v = mean over features and views of   max(0, 1 - sqrt(var + 0.0001))
     covariance   c = sum over views of                 sum over i != j of  cov_ij^2 / D
 
-    loss = scale * (25 s + 25 v + 1 c)
+    loss = 25 s + 25 v + 1 c
 
 Variances and covariances are over the batch of all processes, divided by B - 1. The scaling is that of the authors'
 code, which their weights 25, 25, 1 belong to; the paper's text sums s over the features and v over the views.
@@ -69,8 +69,9 @@ class VICReg(Method):
     embedding_dim: width D of the projector's output; wide helps (the paper: 8192). hidden: width of its two hidden
         layers; None takes D, as the paper does.
     invariance_weight, variance_weight, covariance_weight: >= 0 (the paper: 25, 25, 1).
-    scale: of the whole loss, > 0. It is the learning rate by another name, and 1/25 suits SGD at the rates of the other
-        methods; the authors' optimiser, LARS, does not see it (the paper: 1).
+
+    With these weights and plain SGD it wants about a thirtieth of SimCLR's learning rate; the authors use LARS, which
+    does not see how large a loss is.
     """
 
     def __init__(
@@ -81,16 +82,12 @@ class VICReg(Method):
         invariance_weight: float = 25.0,
         variance_weight: float = 25.0,
         covariance_weight: float = 1.0,
-        scale: float = 0.04,
     ) -> None:
         super().__init__()
         self.weights = (invariance_weight, variance_weight, covariance_weight)
         for name, weight in zip(VicregTerms._fields, self.weights, strict=True):
             if not weight >= 0:
                 raise InputError(f"{name}_weight = {weight} was given; it must be at least 0.")
-        if not scale > 0:
-            raise InputError(f"scale = {scale} was given; it must be above 0.")
-        self.scale = scale
         hidden = hidden or embedding_dim
         self.encoder = encoder
         self.projector = mlp([int(encoder.num_features), hidden, hidden, embedding_dim])  # type: ignore[arg-type]
@@ -101,6 +98,6 @@ class VICReg(Method):
     ) -> Output:
         z1, z2 = (self.projector(self.encoder(view)) for view in views)
         terms = vicreg_terms(z1, z2)
-        loss = self.scale * torch.stack([w * term for w, term in zip(self.weights, terms, strict=True)]).sum()
+        loss = torch.stack([w * term for w, term in zip(self.weights, terms, strict=True)]).sum()
         logs = {name: term.detach() for name, term in terms._asdict().items()}
         return Output(loss, (z1, z2), {"ssl": loss.detach(), **logs})
