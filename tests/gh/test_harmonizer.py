@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
@@ -118,6 +119,33 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(population: Lite
     assert torch.equal(resumed.prior, unbroken.prior)
 
 
+def test_a_queue_lets_the_latest_scores_take_part_in_the_transport() -> None:
+    """The labels are the first rows of the plan of the batch and the 20 scores before it, oldest dropped first."""
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, prior="uniform", warm_up=0, ramp=0, queue=20, tolerance=0.0)
+    progress = Progress(0)
+    seen = []
+    for step in range(3):
+        z1, z2 = (z.double() for z in views(step))
+        now = torch.stack([normalize(z @ harmonizer.anchors.double().T, dim=1) for z in (z1, z2)])
+        rows = torch.cat([now, torch.stack(seen[-20:]).expand(2, -1, -1)], dim=1) if seen else now
+        labels = transport_plan(rows, None, tolerance=0.0).assignment[:, :B]
+        log_p = (now / 0.1).log_softmax(-1)
+        expected = -(labels[1] * log_p[0] + labels[0] * log_p[1]).sum(-1).mean()
+        loss = harmonizer((z1, z2), index_of(step), progress).loss
+        assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+        harmonizer.after_step((z1, z2), index_of(step), progress)
+        seen += [*now[0], *now[1]]
+
+
+def test_a_queue_is_saved_and_loaded() -> None:
+    options = {"dim": D, "num_samples": N, "anchors": K, "warm_up": 2, "ramp": 0, "queue": 30}
+    first, second = (Harmonizer(**options) for _ in range(2))  # type: ignore[arg-type]
+    run(first, range(4))
+    second.load_state_dict(first.state_dict())
+    assert run(first, range(4, 7)) == run(second, range(4, 7))
+    assert not any(len(buffer) == 30 for buffer in first.buffers())
+
+
 def test_evaluation_mode_changes_nothing() -> None:
     harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0, update_every=1).eval()
     first = harmonizer(views(0), index_of(0)).loss
@@ -187,6 +215,7 @@ def test_the_automatic_number_of_anchors(samples: int | None, batch: int | None,
         {"momentum": (0.9, 1.5)},
         {"momentum": -0.1},
         {"floor": -1.0},
+        {"queue": -1},
         {"warm_up": "soon"},
     ],
 )

@@ -126,6 +126,7 @@ def test_the_queue_keeps_the_latest(length: int, batches: list[int]) -> None:
     new = [i for i in range(length) if not torch.equal(rows[i], start[i])]
     assert len(new) == kept
     assert angles(rows[new]) == list(range(pushed - kept, pushed))
+    assert angles(queue.pushed(torch.zeros(1, 2))) == list(range(pushed - kept, pushed))
     assert torch.allclose(rows.norm(dim=1), torch.ones(length))
 
 

@@ -29,6 +29,7 @@ from torch.nn.functional import normalize
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.population import ExactPopulation, Population, StreamingPopulation
+from evensphere.nn.memory import Queue
 from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
@@ -112,6 +113,8 @@ class Harmonizer(nn.Module):
         or every n-th step.
     floor: added to every region's count (the authors' large-scale script: 100).
     max_iterations, tolerance: of Sinkhorn (see ops.sinkhorn).
+    queue: scores of the latest images that take part in every batch's transport problem, for batches too small to
+        resemble pi (SwAV's remedy for small batches; the paper has none). 0 uses the batch alone.
     steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
     batch_size: only for anchors="auto".
     memory_dtype: of the exact memory; torch.bfloat16 halves it.
@@ -146,6 +149,7 @@ class Harmonizer(nn.Module):
         steps_per_epoch: int | None = None,
         batch_size: int | None = None,
         memory_dtype: torch.dtype = torch.float32,
+        queue: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -155,6 +159,9 @@ class Harmonizer(nn.Module):
         num_anchors = len(self.anchors)
         self.register_buffer("prior", _initial_prior(prior, num_anchors))
         self.population = _population(prior, population, num_samples, num_anchors, momentum, floor, memory_dtype)
+        if queue < 0:
+            raise InputError(f"queue = {queue} was given; it must be 0 (none) or a number of images.")
+        self.past = Queue(queue, num_anchors) if queue else None
         self.weight = _above_zero("weight", weight)
         self.warm_up, self.ramp = Duration.parse(warm_up), Duration.parse(ramp)
         self.update_every = Duration.parse(update_every)
@@ -188,7 +195,10 @@ class Harmonizer(nn.Module):
         return harmony
 
     def after_step(self, embeddings: Embeddings, index: Int64[Tensor, " batch"] | None, progress: Progress) -> None:
-        """Take a batch whose step was taken into the population statistics; only view 1 feeds them."""
+        """Take a batch whose step was taken into the population statistics, which only view 1 feeds, and the queue."""
+        if self.past is not None:
+            for scores in anchor_scores([z.detach() for z in embeddings], self.anchors):
+                self.past.push(scores)  # a view at a time: the same order in one process as in several
         if self.population is None:
             return
         warm_up = self.warm_up.steps(progress)
@@ -220,7 +230,8 @@ class Harmonizer(nn.Module):
         if weight == 0:
             return Harmony(zero, {"gh": zero, "gh_weight": zero})
         scores = anchor_scores(embeddings, self.anchors)
-        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance)
+        past = None if self.past is None else self.past.pushed(scores[0])
+        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance, past)
         loss = _both_directions(scores, plan.assignment, self.prediction_temperature)
         logs = {
             "gh": loss.detach(),

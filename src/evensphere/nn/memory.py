@@ -113,11 +113,16 @@ class Queue(nn.Module):
         generator = torch.Generator().manual_seed(seed_for(0, "queue"))
         self.rows = normalize(torch.randn(length, width, generator=generator), dim=1)
         self.next = 0  # the row that is replaced next, which is the oldest
+        self.filled = 0  # rows that hold an embedding
 
     def contents(self, like: Float[Tensor, "batch width"]) -> Float[Tensor, "length width"]:
         """All rows, on the device of `like`, in no particular order."""
         self._to(like.device)
         return self.rows
+
+    def pushed(self, like: Float[Tensor, "batch width"]) -> Float[Tensor, "filled width"]:
+        """The rows that hold an embedding, for those who can do without the random ones."""
+        return self.contents(like)[: self.filled]
 
     @torch.no_grad()
     def push(self, vectors: Float[Tensor, "batch width"]) -> None:
@@ -127,15 +132,16 @@ class Queue(nn.Module):
         place = torch.arange(self.next, self.next + len(new), device=new.device) % len(self.rows)
         self.rows[place[-len(self.rows) :]] = new[-len(self.rows) :]  # of more than fit, the last remain
         self.next = (self.next + len(new)) % len(self.rows)
+        self.filled = min(self.filled + len(new), len(self.rows))
 
     def _to(self, device: torch.device) -> None:
         if self.rows.device != device:
             self.rows = self.rows.to(device)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"rows": self.rows, "next": self.next}
+        return {"rows": self.rows, "next": self.next, "filled": self.filled}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         assert state["rows"].shape == self.rows.shape
         self.rows = state["rows"].to(self.rows.dtype, copy=True)
-        self.next = state["next"]
+        self.next, self.filled = state["next"], state["filled"]

@@ -69,10 +69,16 @@ def shared_plan(
     temperature: float = 0.05,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
+    past: Float[Tensor, "rows k"] | None = None,
 ) -> Plan:
-    """`transport_plan` of the rows of all processes together, of which each keeps the assignment of its own."""
+    """`transport_plan` of the rows of all processes together, of which each keeps the assignment of its own.
+
+    past: scores that take part in every problem but are given no assignment, the same on all processes.
+    """
     rows = scores.shape[-2]
     everyone = collective.gather(scores.detach().movedim(-2, 0)).movedim(0, -2)
+    if past is not None:
+        everyone = torch.cat([everyone, past.to(everyone).expand(*scores.shape[:-2], -1, -1)], dim=-2)
     plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
     return plan._replace(assignment=plan.assignment.narrow(-2, collective.rank() * rows, rows))
 

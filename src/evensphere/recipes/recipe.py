@@ -31,7 +31,7 @@ _AFTER_WARM_UP = (
 )
 
 # its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
-_REMEMBERED = ("anchors", "population", "momentum", "seed")
+_REMEMBERED = ("anchors", "population", "momentum", "queue", "seed")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 

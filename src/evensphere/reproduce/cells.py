@@ -61,6 +61,7 @@ LEVERS = {
     "gh-uniform": _lever("equal shares for pi", "prior=uniform"),
     "gh-anchors-10": _lever("10 anchors", "anchors=10"),
     "gh-anchors-30": _lever("30 anchors", "anchors=30"),
+    "gh-queue": _lever("2,048 past scores in Sinkhorn", "queue=2048"),
     "gh-sharp": _lever("gamma and epsilon halved", "prediction_temperature=0.05", "sinkhorn_temperature=0.025"),
 }
 
