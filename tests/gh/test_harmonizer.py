@@ -123,7 +123,7 @@ def test_a_queue_lets_the_latest_scores_take_part_in_the_transport() -> None:
     """The labels are the first rows of the plan of the batch and the 20 scores before it, oldest dropped first."""
     harmonizer = Harmonizer(D, num_samples=N, anchors=K, prior="uniform", warm_up=0, ramp=0, queue=20, tolerance=0.0)
     progress = Progress(0)
-    seen = []
+    seen: list[Tensor] = []
     for step in range(3):
         z1, z2 = (z.double() for z in views(step))
         now = torch.stack([normalize(z @ harmonizer.anchors.double().T, dim=1) for z in (z1, z2)])

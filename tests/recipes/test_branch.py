@@ -25,7 +25,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return RunDir(train(tiny(), tmp_path_factory.mktemp("first") / "gh"))
 
 
-@pytest.mark.parametrize("recipe", [tiny("two-stage"), tiny("gh", "harmonizer.weight=3.0")], ids=["control", "weight"])
+@pytest.mark.parametrize(
+    "recipe",
+    [tiny("two-stage"), tiny("gh", "harmonizer.weight=3.0"), tiny("gh", "harmonizer.prior=uniform")],
+    ids=["control", "weight", "prior"],
+)
 def test_a_branch_equals_the_whole_run(first: RunDir, tmp_path: Path, recipe: Recipe) -> None:
     whole = RunDir(train(recipe, tmp_path / "whole"))
     branch = RunDir(train(recipe, tmp_path / "branch", branch=first.path))

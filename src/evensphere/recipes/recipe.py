@@ -26,12 +26,12 @@ from evensphere.recipes.part import KINDS, Part, check, parse_value
 
 # the harmonizer's options that change nothing before its warm-up ends
 _AFTER_WARM_UP = (
-    *("weight", "ramp", "prior", "floor", "update_every"),
+    *("weight", "ramp", "floor", "update_every"),
     *("prediction_temperature", "sinkhorn_temperature", "max_iterations", "tolerance"),
 )
 
 # its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
-_REMEMBERED = ("anchors", "population", "momentum", "queue", "seed")
+_REMEMBERED = ("anchors", "prior", "population", "momentum", "queue", "seed")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
