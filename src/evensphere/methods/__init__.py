@@ -21,12 +21,12 @@ METHOD_INFO = {
     "simclr": MethodInfo("evensphere.methods.simclr:SimCLR", "Chen et al., ICML 2020", "two views", 1.0),
     "focal": MethodInfo("evensphere.methods.focal:Focal", "Zhou et al., NeurIPS 2023, baseline", "two views", 1.0),
     "moco": MethodInfo(
-        "evensphere.methods.moco:MoCo", "Chen et al., 2020 (MoCo v2)", "two views, a twin, a queue", 1.0
+        "evensphere.methods.moco:MoCo", "Chen et al., 2020 (MoCo v2)", "two views, a twin, a queue", 1.8
     ),
-    "byol": MethodInfo("evensphere.methods.byol:BYOL", "Grill et al., NeurIPS 2020", "two views, a twin", 1.0),
-    "simsiam": MethodInfo("evensphere.methods.simsiam:SimSiam", "Chen & He, CVPR 2021", "two views", 1.0),
-    "moco-v3": MethodInfo("evensphere.methods.moco_v3:MoCoV3", "Chen et al., ICCV 2021", "two views, a twin", 1.0),
-    "nnclr": MethodInfo("evensphere.methods.nnclr:NNCLR", "Dwibedi et al., ICCV 2021", "two views, a queue", 1.0),
+    "byol": MethodInfo("evensphere.methods.byol:BYOL", "Grill et al., NeurIPS 2020", "two views, a twin", 1.9),
+    "simsiam": MethodInfo("evensphere.methods.simsiam:SimSiam", "Chen & He, CVPR 2021", "two views", 2.1),
+    "moco-v3": MethodInfo("evensphere.methods.moco_v3:MoCoV3", "Chen et al., ICCV 2021", "two views, a twin", 1.9),
+    "nnclr": MethodInfo("evensphere.methods.nnclr:NNCLR", "Dwibedi et al., ICCV 2021", "two views, a queue", 2.9),
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
