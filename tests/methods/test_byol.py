@@ -19,7 +19,7 @@ def make(**options: object) -> BYOL:
     given = {"embedding_dim": 8, "hidden_dim": 16, "momentum": 0.5} | options
     method = BYOL(resnet_small(1, width=4, stages=2), **given)  # type: ignore[arg-type]
     method.double()
-    torch.nn.init.normal_(method.projector[0].weight)  # away from the twin
+    torch.nn.init.normal_(next(method.projector.parameters()))  # away from the twin
     return method
 
 

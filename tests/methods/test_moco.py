@@ -22,7 +22,7 @@ def make(batch: int = 6, **options: object) -> MoCo:
     given = {"embedding_dim": 8, "queue_size": 9, "momentum": 0.5} | options
     method = MoCo(resnet_small(1, width=4, stages=2), **given)  # type: ignore[arg-type]
     method.double()
-    torch.nn.init.normal_(method.projector[0].weight)
+    torch.nn.init.normal_(next(method.projector.parameters()))
     output = method(two_views(batch, seed=5), None, PROGRESS)
     method.after_step(None, output, PROGRESS)
     return method
@@ -121,4 +121,4 @@ def test_the_projector_has_no_batch_norm() -> None:
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"momentum": 1.5}, {"queue_size": 0}, {"embedding_dim": 0}])
 def test_mistakes_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        make(**options)
+        make(**options)  # type: ignore[arg-type]

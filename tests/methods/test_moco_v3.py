@@ -24,7 +24,7 @@ def make(**options: object) -> MoCoV3:
     given = {"embedding_dim": 8, "hidden_dim": 16, "momentum": 0.5} | options
     method = MoCoV3(resnet_small(1, width=4, stages=2), **given)  # type: ignore[arg-type]
     method.double()
-    nn.init.normal_(method.projector[0].weight)  # away from the twin
+    nn.init.normal_(next(method.projector.parameters()))  # away from the twin
     return method
 
 

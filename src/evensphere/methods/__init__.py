@@ -30,12 +30,12 @@ METHOD_INFO = {
         "evensphere.methods.bcl:BCL", "Zhou et al., ICML 2022", "two views, a loss per image", 1.0, False
     ),
     "moco": MethodInfo(
-        "evensphere.methods.moco:MoCo", "Chen et al., 2020 (MoCo v2)", "two views, a twin, a queue", 1.0
+        "evensphere.methods.moco:MoCo", "Chen et al., 2020 (MoCo v2)", "two views, a twin, a queue", 1.8
     ),
-    "byol": MethodInfo("evensphere.methods.byol:BYOL", "Grill et al., NeurIPS 2020", "two views, a twin", 1.0),
-    "simsiam": MethodInfo("evensphere.methods.simsiam:SimSiam", "Chen & He, CVPR 2021", "two views", 1.0),
-    "moco-v3": MethodInfo("evensphere.methods.moco_v3:MoCoV3", "Chen et al., ICCV 2021", "two views, a twin", 1.0),
-    "nnclr": MethodInfo("evensphere.methods.nnclr:NNCLR", "Dwibedi et al., ICCV 2021", "two views, a queue", 1.0),
+    "byol": MethodInfo("evensphere.methods.byol:BYOL", "Grill et al., NeurIPS 2020", "two views, a twin", 1.9),
+    "simsiam": MethodInfo("evensphere.methods.simsiam:SimSiam", "Chen & He, CVPR 2021", "two views", 2.1),
+    "moco-v3": MethodInfo("evensphere.methods.moco_v3:MoCoV3", "Chen et al., ICCV 2021", "two views, a twin", 1.9),
+    "nnclr": MethodInfo("evensphere.methods.nnclr:NNCLR", "Dwibedi et al., ICCV 2021", "two views, a queue", 2.9),
     "ts": MethodInfo("evensphere.methods.ts:TS", "Kukleva et al., ICLR 2023", "two views", 1.0),
     "barlow": MethodInfo("evensphere.methods.barlow:BarlowTwins", "Zbontar et al., ICML 2021", "two views", 1.1),
     "vicreg": MethodInfo("evensphere.methods.vicreg:VICReg", "Bardes et al., ICLR 2022", "two views", 1.1),

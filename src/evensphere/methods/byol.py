@@ -5,6 +5,9 @@
     twin <- m twin + (1 - m) (encoder, projector),   m = 1 - (1 - momentum)(cos(pi k / K) + 1)/2   at step k of K
 
 Projector and predictor: Linear(hidden), BatchNorm, ReLU, Linear(D); the output has no BatchNorm.
+
+Cosines of nearly equal vectors are flat: the gradient that reaches the encoder is about a tenth of SimCLR's, so a loss
+added to this one wants about a tenth of the weight it has there.
 """
 
 from __future__ import annotations

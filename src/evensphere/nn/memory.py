@@ -84,7 +84,8 @@ class EmaTwin(nn.Module):
     @torch.no_grad()
     def follow(self, online: nn.Module, progress: Progress) -> None:
         """Move towards the network after a step. Buffers stay: see above."""
-        mine, theirs = list(self.network.parameters()), list(online.parameters())
+        mine: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(online.parameters())
         assert len(mine) == len(theirs)
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum_at(progress))
 
