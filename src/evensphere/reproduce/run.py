@@ -85,10 +85,9 @@ def _can_start(cell: Cell, folder: Path) -> bool:
 
 
 def _look_back(cell: Cell, folder: Path) -> None:
-    """Measure the surrogate labels of a finished run that shares its first stage with GH's, by GH's own anchors where
-    it has none."""
+    """Measure the surrogate labels of GH and of its control, which has none of its own and is seen by GH's anchors."""
     run, stem = RunDir(folder / cell.folder), RunDir(folder / (cell.branch or cell.folder))
-    if (cell.arm == "gh" or cell.branch is not None) and not run.surrogates_file.exists():
+    if cell.arm in ("gh", "two-stage") and not run.surrogates_file.exists():
         run.write_json(run.surrogates_file, {"checkpoints": look_back(run, own_harmonizer(stem))})
 
 
