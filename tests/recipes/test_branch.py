@@ -73,9 +73,11 @@ def test_other_anchors_start_from_a_census_of_the_shared_network(first: RunDir, 
     assert counted.max() > counted.min() + 1, "and pi is no guess"
 
 
-def test_a_branch_with_other_anchors_resumes_exactly(tmp_path: Path) -> None:
-    recipe = tiny("gh", "harmonizer.anchors=5", "checkpoint_every=1 epoch")
-    stem = RunDir(train(tiny("gh", "checkpoint_every=1 epoch"), tmp_path / "stem"))
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_branch_with_other_anchors_resumes_exactly(precision: str, tmp_path: Path) -> None:
+    settings = ["checkpoint_every=1 epoch", f"precision={precision}", "views.jitter=[0.4,0.4,0,0]"]
+    recipe = tiny("gh", "harmonizer.anchors=5", *settings)
+    stem = RunDir(train(tiny("gh", *settings), tmp_path / "stem"))
     whole = RunDir(train(recipe, tmp_path / "whole", branch=stem.path))
     stopped = RunDir(train(recipe, tmp_path / "stopped", branch=stem.path))
     stopped.encoder_file.unlink()

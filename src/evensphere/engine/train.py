@@ -109,8 +109,9 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
         batch = batch._replace(images=fabric.to_device(batch.images))
+        views = training.views_of(batch, progress)
         with fabric.autocast():
-            output = method(training.views_of(batch, progress), batch.index, progress)
+            output = method(views, batch.index, progress)
         training.harmonizer.after_step(output.embeddings, batch.index, progress)
 
 
