@@ -117,6 +117,14 @@ def test_bcl_is_simclr_in_its_first_epoch_and_asks_for_stronger_views_afterwards
     assert "knn" in elsewhere, "a method with a row per image is rebuilt for other images too"
 
 
+@pytest.mark.parametrize("side", [32, 96])
+def test_a_vit_is_made_for_the_size_of_the_views(side: int, tmp_path: Path) -> None:
+    settings = ["epochs=1", f"views.size={side}", "backbone=timm/vit_tiny_patch16_224", "backbone.depth=1"]
+    small = ["backbone.embed_dim=24", "method.embedding_dim=16", "batch_size=128"]
+    run = train(get_recipe("digits-lt", "base").set([*settings, *small]), tmp_path / "run")
+    assert "knn" in evaluate(run, metrics=["knn"])
+
+
 def test_a_folder_with_dirt_trains_and_lists_it(tmp_path: Path) -> None:
     images = save_digits(tmp_path / "images", count=60)
     for i in range(10):
@@ -192,6 +200,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["method.temperature=cold"], "not a temperature"),
         (["method.temperature=0"], "above 0"),
         (["backbone=timm/resnet1800"], "timm model"),
+        (["backbone=timm/vit_tiny_patch16_224"], "8 x 8 pixels"),
+        (
+            ["method=dino", "backbone=timm/vit_tiny_patch16_224", "views.size=32", "views.local_views=2"],
+            "32 x 32 and 14 x 14 pixels",
+        ),
+        (["backbone=wide-resnet", "backbone.depth=18"], "6n"),
         (["harmonizer.warm_up=soon"], "not a duration"),
         (["schedule.stage_change=1.5"], "not a duration"),
         (["precision=7bit"], "precision"),

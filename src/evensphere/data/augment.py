@@ -206,6 +206,11 @@ class Views:
         """The numbers of the views, by which their draws are addressed: the full ones, then the local ones."""
         return range(self.num_views + self.local_views)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the full views and, if there are any, of the local ones."""
+        return (self.size, self.local_size) if self.local_views else (self.size,)
+
     def __call__(
         self, batch: Batch, epoch: int, strength: Float[Tensor, " batch"] | None = None
     ) -> tuple[Float32[Tensor, "batch c _ _"], ...]:

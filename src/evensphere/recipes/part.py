@@ -30,7 +30,7 @@ _TIMM = "timm/"
 KINDS: dict[str, tuple[Mapping[str, str], frozenset[str]]] = {
     "data": (SOURCES, frozenset()),
     "views": (dict.fromkeys(VIEWS, _VIEWS_CLASS), frozenset({"seed"})),
-    "backbone": (BACKBONES, frozenset({"in_channels", "name"})),
+    "backbone": (BACKBONES, frozenset({"in_channels", "image_sizes", "name"})),
     "method": (METHODS, frozenset({"encoder", "num_samples"})),
     "harmonizer": (
         {"gh": "evensphere.gh.harmonizer:Harmonizer", "none": "evensphere.gh.harmonizer:NoHarmonizer"},

@@ -122,7 +122,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
-    method = _build_method(recipe, splits.pretrain.channels, len(splits.pretrain))
+    method = _build_method(recipe, views, splits.pretrain.channels, len(splits.pretrain))
     _check_views(recipe.method.name, method, views)
     harmonizer = build(
         "harmonizer",
@@ -160,11 +160,12 @@ def _check_views(name: str, method: Method, views: Views) -> None:
         raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
 
 
-def _build_method(recipe: Recipe, in_channels: int, num_samples: int) -> Method:
+def _build_method(recipe: Recipe, views: Views, in_channels: int, num_samples: int) -> Method:
     """Encoder and method with the initial weights of the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(recipe.seed, "init"))
-        encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels)
+        given = {"in_channels": in_channels, "image_sizes": views.sizes}
+        encoder: nn.Module = build("backbone", recipe.backbone, **given)
         method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples)
     return method
 
@@ -298,7 +299,7 @@ def evaluate(
         splits = labelled(data, channels=recipe.resolved["channels"])
     if split == "validation":
         splits = _scored_on_validation(splits)
-    untrained = _build_method(recipe, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
+    untrained = _build_method(recipe, views, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
     device = Fabric(accelerator="auto", devices=1).device
