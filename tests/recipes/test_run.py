@@ -304,6 +304,9 @@ def test_sizes_follow_from_the_data() -> None:
     assert (sized.views.options["size"], sized.batch_size, sized.backbone.options["stem"]) == (80, 256, "imagenet")
     assert sized.schedule.options["learning_rate"] == pytest.approx(0.25)
     assert sized.schedule.options["middle"] == pytest.approx(0.15)
+    for optimizer, rate in (("lars", 0.3), ("adamw", 5e-4)):
+        options = with_sizes(recipe.set([f"optimizer={optimizer}"]), source).schedule.options
+        assert (options["learning_rate"], options["middle"]) == pytest.approx((rate, 0.6 * rate))
     assert recipe.batch_size == "auto", "a recipe is never changed in place"
 
 
