@@ -198,6 +198,14 @@ def test_what_an_optimiser_remembers_survives_a_stop(
     assert any(name.startswith("/optimizer/state") and name.endswith(remembered) for name in state)
 
 
+def test_rwsam_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images' weights are made anew from the first stage's encoder."""
+    first = get_recipe("digits-lt", "base").set(["epochs=1", "backbone.width=4", "batch_size=64"])
+    folder = train_recipe(first, tmp_path / "first")
+    settings = ["optimizer=rwsam", f"optimizer.pretrained={folder}", "schedule.learning_rate=0.05"]
+    stopped_and_resumed([*settings, "schedule.middle=0.03"], tmp_path, monkeypatch)
+
+
 @pytest.mark.soak
 def test_a_run_killed_at_random_moments_equals_one_never_stopped(images: Path, tmp_path: Path) -> None:
     unbroken = RunDir(tmp_path / "unbroken")

@@ -17,13 +17,15 @@ OPTIMIZERS = {
     "sgd": "evensphere.engine.optim:sgd",
     "lars": "evensphere.engine.optim:lars",
     "adamw": "evensphere.engine.optim:adamw",
+    "asam": "evensphere.engine.sam:asam",
+    "rwsam": "evensphere.engine.sam:rwsam",
 }
 SCHEDULES = {"plain": "evensphere.engine.optim:plain", "two-stage": "evensphere.engine.optim:two_stage"}
 
 
 def sgd(parameters: Iterable[nn.Parameter], momentum: float = 0.9, weight_decay: float = 5e-4) -> torch.optim.Optimizer:
     """SGD with momentum, weight decay on every parameter, as in the paper's protocol. The schedule sets the rate."""
-    _check(weight_decay, momentum=momentum)
+    check_decays(weight_decay, momentum=momentum)
     return torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
 
 
@@ -45,7 +47,7 @@ def lars(
     """
     from timm.optim.lars import Lars  # a second of start-up that SGD does without
 
-    _check(weight_decay, momentum=momentum)
+    check_decays(weight_decay, momentum=momentum)
     if not trust_coefficient > 0:
         raise InputError(f"trust_coefficient = {trust_coefficient} was given; it must be above 0 (the paper: 0.001).")
     groups = _by_dimension(parameters, weight_decay)
@@ -63,11 +65,12 @@ def adamw(
     """
     if len(betas) != 2:
         raise InputError(f"betas = {betas} was given; give two numbers in [0, 1).")
-    _check(weight_decay, **{"the first beta": betas[0], "the second beta": betas[1]})
+    check_decays(weight_decay, **{"the first beta": betas[0], "the second beta": betas[1]})
     return torch.optim.AdamW(_by_dimension(parameters, weight_decay), lr=0.0, betas=(betas[0], betas[1]))
 
 
-def _check(weight_decay: float, **decays: float) -> None:
+def check_decays(weight_decay: float, **decays: float) -> None:
+    """Refuse a negative weight decay, and a momentum or its like outside of [0, 1)."""
     if not weight_decay >= 0:
         raise InputError(f"weight_decay = {weight_decay} was given; it must be at least 0.")
     for name, value in decays.items():

@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[Mapping[str, str], frozenset[str]]] = {
         {"gh": "evensphere.gh.harmonizer:Harmonizer", "none": "evensphere.gh.harmonizer:NoHarmonizer"},
         frozenset({"dim", "num_samples", "batch_size", "steps_per_epoch", "memory_dtype"}),
     ),
-    "optimizer": (OPTIMIZERS, frozenset({"parameters"})),
+    "optimizer": (OPTIMIZERS, frozenset({"parameters", "features_of"})),
     "schedule": (SCHEDULES, frozenset({"epochs"})),
 }
 
