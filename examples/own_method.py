@@ -34,7 +34,7 @@ class AlignmentUniformity(Method):
         alignment = (u1 - u2).square().sum(1)
         loss = alignment.mean() + self.weight * (uniformity(u1) + uniformity(u2)) / 2
         # the harmonizer takes it from here: it needs nothing but the projector's outputs
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, alignment.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, alignment)
 
 
 def uniformity(u: Tensor) -> Tensor:

@@ -121,9 +121,11 @@ def test_shapes_are_what_the_harmonizer_needs(method: Method) -> None:
     assert all(z.shape == (B, method.embedding_dim) and z.requires_grad for z in output.embeddings)
     assert "ssl" in output.logs
     assert not any(value.requires_grad or value.numel() != 1 for value in output.logs.values())
+    assert (output.per_sample is not None) == method.per_sample
     if output.per_sample is not None:
         assert output.per_sample.shape == (B,)
-        assert not output.per_sample.requires_grad
+        (gradient,) = torch.autograd.grad(output.per_sample.mean(), next(method.encoder.parameters()))
+        assert gradient.any(), "an optimiser may weigh images"
     method.encoder.eval()
     assert method.encoder(full_views()[0]).shape == (B, method.encoder.num_features)
 

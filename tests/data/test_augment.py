@@ -158,6 +158,11 @@ def everything(**changes: Any) -> Views:
     return Views(**{"size": 16, "blur": 0.5, "solarize": 0.3, **changes})
 
 
+def own_chance(chances: Any, view: int) -> float:
+    """What `blur` and `solarize` say about a view."""
+    return float(chances[min(view, len(chances) - 1)] if isinstance(chances, tuple) else chances)
+
+
 def torchvisions_view(views: Views, image: Tensor, epoch: int, view: int, index: int) -> Tensor:
     """The policy written once more, one image at a time and operation by operation."""
 
@@ -183,9 +188,10 @@ def torchvisions_view(views: Views, image: Tensor, epoch: int, view: int, index:
         for step in sorted(range(4), key=lambda i: rest[4 + i]):
             x = steps[step](x)
     x = tv.rgb_to_grayscale(x, 3) if draw("gray", 1)[0] < views.gray else x
+    blur, solarize = (own_chance(chances, view) for chances in (views.blur, views.solarize))
     chance, strength = draw("blur", 2)
-    x = tv.gaussian_blur(x, 3, 0.1 + 1.9 * strength) if chance < views.blur else x
-    x = tv.solarize(x, 0.5) if draw("solarize", 1)[0] < views.solarize else x
+    x = tv.gaussian_blur(x, 3, 0.1 + 1.9 * strength) if chance < blur else x
+    x = tv.solarize(x, 0.5) if draw("solarize", 1)[0] < solarize else x
     normalised: Tensor = tv.normalize(x, list(views.mean), list(views.std))
     return normalised
 
@@ -229,6 +235,17 @@ def test_local_views_equal_torchvision_and_leave_the_full_ones_alone() -> None:
 @pytest.mark.parametrize(("size", "local"), [(224, 96), (32, 14), (8, 3)])
 def test_local_views_have_three_sevenths_of_the_size(size: int, local: int) -> None:
     assert Views(size).local_size == local
+
+
+def test_each_view_has_its_own_chances_of_blur_and_solarize() -> None:
+    batch = batch_of(100)
+    views = everything(blur=(1.0, 0.1, 0.5), solarize=(0.0, 0.4, 0.0), num_views=4, jitter_probability=0.0)
+    for view, ours in enumerate(views(batch, 0)):
+        expected = torch.stack(
+            [torchvisions_view(views, batch.images[i], 0, view, int(batch.index[i])) for i in range(100)]
+        )
+        wrong = ((ours.double() - expected).abs() > 1e-4).float().mean()
+        assert wrong < 0.01 if view == 1 else wrong == 0  # near the solarize threshold a pixel may fall either way
 
 
 def test_views_are_float32_in_channels_last_memory() -> None:
@@ -375,7 +392,9 @@ def test_plain_takes_images_of_different_sizes() -> None:
         torch.testing.assert_close(Views(16).plain(image[None])[0], row)
 
 
-@pytest.mark.parametrize(("name", "size", "channels"), [("cifar", 32, 3), ("digits", 8, 1), ("photos", 48, 3)])
+@pytest.mark.parametrize(
+    ("name", "size", "channels"), [("cifar", 32, 3), ("digits", 8, 1), ("photos", 48, 3), ("photos-asymmetric", 48, 3)]
+)
 def test_named_policies_make_views(name: str, size: int, channels: int) -> None:
     views = Views(size, **VIEWS[name])
     batch = batch_of(30, size, channels)
@@ -390,6 +409,14 @@ def test_the_default_policy_is_the_papers() -> None:
     assert (views.flip, views.jitter, views.jitter_probability) == (0.5, (0.4, 0.4, 0.4, 0.1), 0.8)
     assert (views.gray, views.blur, views.solarize, views.num_views) == (0.2, 0.0, 0.0, 2)
     assert (views.mean, views.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def test_the_asymmetric_policy_is_byols() -> None:
+    views = Views(224, **VIEWS["photos-asymmetric"])
+    assert views.jitter == (0.4, 0.4, 0.2, 0.1)
+    assert isinstance(views.blur, tuple)
+    assert isinstance(views.solarize, tuple)
+    assert (views.blur[:2], views.solarize[:2]) == ((1.0, 0.1), (0.0, 0.2))
 
 
 def test_one_channel_takes_brightness_and_contrast() -> None:
@@ -426,6 +453,8 @@ def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
         ({"gray": float("nan")}, "gray is nan"),
         ({"blur": 2.0}, "blur is 2.0"),
         ({"solarize": -1.0}, "solarize is -1.0"),
+        ({"blur": (0.5, 2.0)}, r"blur is \(0.5, 2.0\)"),
+        ({"solarize": ()}, r"solarize is \(\)"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "hue's at most 0.5"),
         ({"jitter": (-0.4, 0.4, 0.4, 0.1)}, "at least 0"),
         ({"jitter": (0.4, 0.4, 0.4)}, "four strengths"),

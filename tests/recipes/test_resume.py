@@ -151,11 +151,13 @@ class Stopped(Exception):
     """Instead of a power cut."""
 
 
-@pytest.mark.parametrize("method", ["sdclr", "bcl"])
-def test_what_a_method_remembers_survives_a_stop(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped inside the second of two epochs, whose mask or weights were made at the end of the first."""
-    settings = [f"method={method}", "epochs=2", "backbone.width=4", "batch_size=64", "checkpoint_every=4 steps"]
-    recipe = get_recipe("digits-lt").set([*settings, "evaluate_every=2 epochs"])
+def stopped_and_resumed(settings: list[str], path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Two epochs of six steps, stopped inside the second and resumed, against the same run unbroken: the same bytes.
+
+    Returns the last checkpoint, flat.
+    """
+    small = ["epochs=2", "backbone.width=4", "batch_size=64", "checkpoint_every=4 steps", "evaluate_every=2 epochs"]
+    recipe = get_recipe("digits-lt").set([*small, *settings])
     take_step = engine._take_step
 
     def dying(training: Any, step_module: Any, batch: Any, progress: Progress, fabric: Any) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def test_what_a_method_remembers_survives_a_stop(method: str, tmp_path: Path, mo
             raise Stopped
         return take_step(training, step_module, batch, progress, fabric)
 
-    unbroken, stopped = RunDir(tmp_path / "unbroken"), RunDir(tmp_path / "stopped")
+    unbroken, stopped = RunDir(path / "unbroken"), RunDir(path / "stopped")
     train_recipe(recipe, unbroken.path)
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_take_step", dying)
@@ -176,7 +178,32 @@ def test_what_a_method_remembers_survives_a_stop(method: str, tmp_path: Path, mo
     states = [flatten(torch.load(run.checkpoint_file(12), weights_only=True)) for run in (unbroken, stopped)]
     assert states[0].keys() == states[1].keys()
     assert all(same(value, states[1][name]) for name, value in states[0].items())
-    assert any(f"_extra_state/{'masks' if method == 'sdclr' else 'weights'}" in name for name in states[0])
+    return states[0]
+
+
+@pytest.mark.parametrize("method", ["sdclr", "bcl"])
+def test_what_a_method_remembers_survives_a_stop(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second epoch's mask or weights were made at the end of the first."""
+    state = stopped_and_resumed([f"method={method}"], tmp_path, monkeypatch)
+    assert any(f"_extra_state/{'masks' if method == 'sdclr' else 'weights'}" in name for name in state)
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+def test_what_an_optimiser_remembers_survives_a_stop(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [f"optimizer={optimizer}", "schedule.learning_rate=auto", "schedule.middle=auto"]
+    state = stopped_and_resumed(settings, tmp_path, monkeypatch)
+    remembered = {"lars": "momentum_buffer", "adamw": "exp_avg_sq"}[optimizer]
+    assert any(name.startswith("/optimizer/state") and name.endswith(remembered) for name in state)
+
+
+def test_rwsam_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images' weights are made anew from the first stage's encoder."""
+    first = get_recipe("digits-lt", "base").set(["epochs=1", "backbone.width=4", "batch_size=64"])
+    folder = train_recipe(first, tmp_path / "first")
+    settings = ["optimizer=rwsam", f"optimizer.pretrained={folder}", "schedule.learning_rate=0.05"]
+    stopped_and_resumed([*settings, "schedule.middle=0.03"], tmp_path, monkeypatch)
 
 
 @pytest.mark.soak

@@ -12,9 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 from evensphere.data.source import ArraySource
+from evensphere.engine import sam
+from evensphere.engine.sam import density_weights
 from evensphere.errors import InputError, TrainingStopped
+from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_sizes
 from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
@@ -117,6 +121,32 @@ def test_bcl_is_simclr_in_its_first_epoch_and_asks_for_stronger_views_afterwards
     assert "knn" in elsewhere, "a method with a row per image is rebuilt for other images too"
 
 
+@pytest.mark.parametrize("side", [32, 96])
+def test_a_vit_is_made_for_the_size_of_the_views(side: int, tmp_path: Path) -> None:
+    settings = ["epochs=1", f"views.size={side}", "backbone=timm/vit_tiny_patch16_224", "backbone.depth=1"]
+    small = ["backbone.embed_dim=24", "method.embedding_dim=16", "batch_size=128"]
+    run = train(get_recipe("digits-lt", "base").set([*settings, *small]), tmp_path / "run")
+    assert "knn" in evaluate(run, metrics=["knn"])
+
+
+def test_rwsam_weighs_rare_classes_more(finished: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the features of a first stage alone; the labels come in here, to check."""
+    weights: list[Tensor] = []
+
+    def spy(features: Tensor, bandwidth: float, power: float) -> Tensor:
+        weights.append(density_weights(features, bandwidth, power))
+        return weights[0]
+
+    monkeypatch.setattr(sam, "density_weights", spy)
+    settings = ["optimizer=rwsam", f"optimizer.pretrained={finished.path}", "schedule.learning_rate=0.05"]
+    train(tiny("base", *settings, "epochs=1"), tmp_path / "run")
+    splits = build("data", get_recipe("digits-lt").data)
+    counts, labels = torch.tensor(splits.train_counts()), splits.pretrain.labels()
+    order = counts.argsort()
+    rare, common = (weights[0][torch.isin(labels, order[part])].mean() for part in (slice(3), slice(-3, None)))
+    assert rare > 1.3 * common
+
+
 def test_a_folder_with_dirt_trains_and_lists_it(tmp_path: Path) -> None:
     images = save_digits(tmp_path / "images", count=60)
     for i in range(10):
@@ -192,11 +222,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_why(tmp_path: Path) -> 
         (["method.temperature=cold"], "not a temperature"),
         (["method.temperature=0"], "above 0"),
         (["backbone=timm/resnet1800"], "timm model"),
+        (["backbone=timm/vit_tiny_patch16_224"], "8 x 8 pixels"),
+        (
+            ["method=dino", "backbone=timm/vit_tiny_patch16_224", "views.size=32", "views.local_views=2"],
+            "32 x 32 and 14 x 14 pixels",
+        ),
+        (["backbone=wide-resnet", "backbone.depth=18"], "6n"),
         (["harmonizer.warm_up=soon"], "not a duration"),
         (["schedule.stage_change=1.5"], "not a duration"),
         (["precision=7bit"], "precision"),
         (["evaluate_every=never"], "not a duration"),
         (["views.size=1"], "at least 2"),
+        (["optimizer=rwsam"], "needs its pretrained; give --set optimizer.pretrained"),
+        (["optimizer=rwsam", "optimizer.pretrained=nowhere"], "nowhere"),
+        (["optimizer=asam", "optimizer.rho=0"], "rho = 0"),
         (["views.local_views=2"], "no use of local views"),
         (["views.num_views=3"], "simclr compares 2"),
         (["views.num_views=1", "method=swav"], "swav compares 2 or more"),
@@ -228,6 +267,13 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="choose another --out"):
         train(tiny(), tmp_path / "file" / "run")
+
+
+def test_weights_of_images_need_a_loss_of_images(finished: RunDir, tmp_path: Path) -> None:
+    settings = ["method=barlow", "optimizer=rwsam", f"optimizer.pretrained={finished.path}"]
+    with pytest.raises(InputError, match="the loss of the method barlow is not made of one for each image"):
+        train(tiny("base", *settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten(finished: RunDir) -> None:
@@ -290,6 +336,9 @@ def test_sizes_follow_from_the_data() -> None:
     assert (sized.views.options["size"], sized.batch_size, sized.backbone.options["stem"]) == (80, 256, "imagenet")
     assert sized.schedule.options["learning_rate"] == pytest.approx(0.25)
     assert sized.schedule.options["middle"] == pytest.approx(0.15)
+    for optimizer, rate in (("lars", 0.3), ("adamw", 5e-4)):
+        options = with_sizes(recipe.set([f"optimizer={optimizer}"]), source).schedule.options
+        assert (options["learning_rate"], options["middle"]) == pytest.approx((rate, 0.6 * rate))
     assert recipe.batch_size == "auto", "a recipe is never changed in place"
 
 

@@ -135,6 +135,12 @@ VIEWS: dict[str, dict[str, Any]] = {
         "std": (0.229, 0.224, 0.225),
     },
 }
+# BYOL's two views (Grill et al., NeurIPS 2020, appendix B); local views are blurred as in DINO
+VIEWS["photos-asymmetric"] = VIEWS["photos"] | {
+    "jitter": (0.4, 0.4, 0.2, 0.1),
+    "blur": (1.0, 0.1, 0.5),
+    "solarize": (0.0, 0.2, 0.0),
+}
 
 _WEAK = -1  # in the address of a draw: the view that probes are fitted on; training's are counted from 0
 
@@ -149,12 +155,12 @@ class Views:
     size: side of a view in pixels, at least 2.
     scale, ratio: area (shares of the image, in (0, 1]) and aspect ratio (width/height) of the random crop.
     interpolation: "bilinear" or "bicubic".
-    flip, gray, blur, solarize: probability of each per view.
+    flip, gray: probability of each per view.
+    blur, solarize: the same, or a list: one for each view, of which the last holds for all views that follow.
     jitter: strengths of brightness, contrast, saturation (factors within 1 +- strength, at least 0) and hue (shift
         within +- strength, at most 0.5), applied in random order with probability `jitter_probability`.
     mean, std: of the channels, for pixels in 0..1. Their length is the number of channels the images must have. Only
         3 channels take saturation, hue and gray, only 1 or 3 contrast.
-    num_views: views per image.
     randaugment_operations, randaugment_magnitude, randaugment_random: RandAugment, applied last and only for a method
         that asks for stronger views of some images (BCL): how many operations, their magnitude (of 30) at weight 0 and
         at weight 1, and whether the rise is multiplied by a random number (see `randaugment`).
@@ -176,8 +182,8 @@ class Views:
         jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1),
         jitter_probability: float = 0.8,
         gray: float = 0.2,
-        blur: float = 0.0,
-        solarize: float = 0.0,
+        blur: float | Sequence[float] = 0.0,
+        solarize: float | Sequence[float] = 0.0,
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2023, 0.1994, 0.2010),
         num_views: int = 2,
@@ -205,6 +211,11 @@ class Views:
     def all_views(self) -> range:
         """The numbers of the views, by which their draws are addressed: the full ones, then the local ones."""
         return range(self.num_views + self.local_views)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the full views and, if there are any, of the local ones."""
+        return (self.size, self.local_size) if self.local_views else (self.size,)
 
     def __call__(
         self, batch: Batch, epoch: int, strength: Float[Tensor, " batch"] | None = None
@@ -296,7 +307,7 @@ class Views:
         else:
             pixels = images[view].to(torch.float32).div_(255)
             update(pixels, flip, lambda crops: crops.flip(3))
-        self._recolour(pixels, draw)
+        self._recolour(pixels, view, draw)
         if strength is not None:
             randaugment(
                 pixels,
@@ -309,18 +320,19 @@ class Views:
             )
         return self._normalise(pixels)
 
-    def _recolour(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
+    def _recolour(self, pixels: Float32[Tensor, "batch c size size"], view: int, draw: Draw) -> None:
         """Jitter, gray, blur and solarize, in place."""
+        blurred, solarized = (_of_view(chance, view) for chance in (self.blur, self.solarize))
         self._jitter(pixels, draw)
         if self.gray:
             update(pixels, draw("gray", 1)[:, 0] < self.gray, grayscale)
-        if self.blur:
+        if blurred:
             chance, strength = draw("blur", 2).unbind(1)
             sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * strength
             kernel_size = 2 * max(1, pixels.shape[-1] // 20) + 1
-            update(pixels, chance < self.blur, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
-        if self.solarize:
-            chosen = draw("solarize", 1)[:, 0] < self.solarize
+            update(pixels, chance < blurred, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
+        if solarized:
+            chosen = draw("solarize", 1)[:, 0] < solarized
             update(pixels, chosen, solarize, torch.full(chosen.shape, SOLARIZE_THRESHOLD))
 
     def _jitter(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
@@ -367,7 +379,9 @@ class Views:
 
     def _check_colour(self) -> None:
         for name in ("flip", "jitter_probability", "gray", "blur", "solarize"):
-            if not 0 <= getattr(self, name) <= 1:
+            chances = getattr(self, name)
+            chances = chances if isinstance(chances, Sequence) else [chances]
+            if not (chances and all(0 <= chance <= 1 for chance in chances)):
                 raise InputError(f"The views' {name} is {getattr(self, name)}; give a probability in [0, 1].")
         if not (len(self.jitter) == 4 and min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
             raise InputError(
@@ -404,3 +418,8 @@ class Views:
                     f"The number of channels is {channels} in an image but {len(self.mean)} in the views' mean and "
                     "std; give these one number per channel."
                 )
+
+
+def _of_view(chances: float | Sequence[float], view: int) -> float:
+    """One number for all views, or a list whose last number holds for the views beyond it."""
+    return chances[min(view, len(chances) - 1)] if isinstance(chances, Sequence) else chances

@@ -119,16 +119,29 @@ def _take_step(
     training: Training, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
 ) -> dict[str, Any]:
     """One optimiser step; what it has to log, still on the device."""
-    torch.manual_seed(seed_for(training.seed + fabric.global_rank, "step", progress.step))  # dropout and its like
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     views = training.views_of(batch, progress)
-    output, harmony = step_module(views, batch.index, progress)
-    loss = output.loss + harmony.loss
-    fabric.backward(loss)
-    training.optimizer.step()
+    passes: list[tuple[Output, Harmony, Tensor]] = []
+
+    def closure(image_weights: Tensor | None = None) -> Tensor:
+        """Forward and backward. Some optimisers look at the loss at several points, or with other weights, in a step;
+        what the last pass saw is what the step was taken with."""
+        torch.manual_seed(seed_for(training.seed + fabric.global_rank, "step", progress.step))  # dropout and its like
+        output, harmony = step_module(views, batch.index, progress)
+        loss: Tensor = output.loss + harmony.loss
+        if image_weights is not None:
+            assert output.per_sample is not None
+            weight = image_weights[batch.index].to(loss.device)
+            loss = loss + ((weight - 1) * output.per_sample).mean()
+        fabric.backward(loss)
+        passes[:] = [(output, harmony, loss)]
+        return loss
+
+    training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
     training.optimizer.zero_grad()
+    ((output, harmony, loss),) = passes
     training.method.after_step(batch.index, output, progress)
     training.harmonizer.after_step(output.embeddings, batch.index, progress)
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}

@@ -59,6 +59,8 @@ class BarlowTwins(Method):
     scale: of the whole loss, > 0; the loss grows with D (the authors' code: 0.024 for D = 8192, with LARS).
     """
 
+    per_sample = False
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -19,7 +19,8 @@ class Output(NamedTuple):
     embeddings: the online projector's output of each *full* view, [B, D] each, with gradient, before any predictor or
         prototypes; small crops are left out. This is what the harmonizer sees.
     logs: scalars worth logging, without gradient.
-    per_sample: the loss of each image [B], without gradient, where the method has one.
+    per_sample: the loss of each image [B], with gradient, where the method has one. Its mean is the loss, or the part
+        of it that is made of images.
     carried: what `after_step` needs of this batch and nobody else does (keys for a queue, say), without gradient.
     """
 
@@ -44,6 +45,7 @@ class Method(nn.Module):
     encoder: the network people keep. embedding_dim: width D of the embeddings.
     needs: what the method cannot do without, of {"index"}; an unmet need is refused before training.
     full_views: how many full views of an image it compares; None stands for any number from 2 on.
+    per_sample: whether the loss is made of one for each image (see `Output.per_sample`).
     local_views: whether it makes use of smaller views that come after the full ones (see `split_views`).
     """
 
@@ -51,6 +53,7 @@ class Method(nn.Module):
     embedding_dim: int
     needs: ClassVar[frozenset[str]] = frozenset()
     full_views: ClassVar[int | None] = 2
+    per_sample: ClassVar[bool] = True
     local_views: ClassVar[bool] = False
 
     @abstractmethod

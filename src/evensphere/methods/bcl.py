@@ -72,7 +72,8 @@ class BCL(SimCLR):
         if index is None:
             raise InputError("BCL remembers a loss for each image; pass each image's index.")
         assert output.per_sample is not None
-        index, losses = collective.gather(index.to(output.per_sample.device)), collective.gather(output.per_sample)
+        losses = output.per_sample.detach()
+        index, losses = collective.gather(index.to(losses.device)), collective.gather(losses)
         self.losses.update(index, losses[:, None], self.momentum)
         if progress.ends_epoch:
             seen = self.losses.seen

@@ -52,7 +52,7 @@ class BYOL(Method):
         agreement = cosine_of_pairs(self.predictor(z1), t2) + cosine_of_pairs(self.predictor(z2), t1)
         per_sample = 4 - 2 * agreement
         loss = per_sample.mean()
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)

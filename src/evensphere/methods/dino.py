@@ -120,7 +120,7 @@ class DINO(Method):
         loss = per_sample.mean()
         mean = teacher.mean((0, 1))
         logs = {"ssl": loss.detach(), "teacher_entropy": torch.special.entr(labels).sum(-1).mean()}
-        return Output(loss, embeddings[: len(full)], logs, per_sample.detach(), (mean,))
+        return Output(loss, embeddings[: len(full)], logs, per_sample, (mean,))
 
     def sharpness(self, progress: Progress) -> float:
         """The teacher's temperature in this epoch."""

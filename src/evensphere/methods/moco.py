@@ -78,7 +78,7 @@ class MoCo(Method):
             k1 = self.twin(views[0])
             per_sample, keys = (per_sample + self._contrast(q2, k1)) / 2, (k1, k2)
         loss = per_sample.mean()
-        return Output(loss, (q1, q2), {"ssl": loss.detach()}, per_sample.detach(), keys)
+        return Output(loss, (q1, q2), {"ssl": loss.detach()}, per_sample, keys)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)

@@ -68,7 +68,7 @@ class MoCoV3(Method):
         k1, k2 = (self.twin(view) for view in views)
         per_sample = self._contrast(self.predictor(z1), k2) + self._contrast(self.predictor(z2), k1)
         loss = per_sample.mean()
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)

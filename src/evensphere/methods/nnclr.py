@@ -64,7 +64,7 @@ class NNCLR(Method):
         n1, n2 = self._nearest(z1), self._nearest(z2)
         per_sample = (batch_info_nce(n1, p2, self.temperature) + batch_info_nce(n2, p1, self.temperature)) / 2
         loss = per_sample.mean()
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.queue.push(output.embeddings[0])

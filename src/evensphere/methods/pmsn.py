@@ -108,7 +108,7 @@ class PMSN(Method):
         divergence = prior_divergence(scores, self.prior, self.temperature)
         loss = per_sample.mean() + self.prior_weight * divergence
         logs = {"ssl": loss.detach(), "prior_divergence": divergence.detach()}
-        return Output(loss, embeddings[: len(full)], logs, per_sample.detach())
+        return Output(loss, embeddings[: len(full)], logs, per_sample)
 
     def score(self, embeddings: Float[Tensor, "views batch dim"]) -> Float[Tensor, "views batch k"]:
         """Cosines with the prototypes."""

@@ -50,7 +50,7 @@ class SimCLR(Method):
         z1, z2 = self.embed(views)
         per_sample = self.contrast(z1, z2, self.temperature(progress))
         loss = per_sample.mean()
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def contrast(
         self, z1: Float[Tensor, "batch dim"], z2: Float[Tensor, "batch dim"], temperature: float

@@ -61,4 +61,4 @@ class SimSiam(Method):
         p1, p2 = self.predictor(z1), self.predictor(z2)
         per_sample = -(cosine_of_pairs(p1, z2.detach()) + cosine_of_pairs(p2, z1.detach())) / 2
         loss = per_sample.mean()
-        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)

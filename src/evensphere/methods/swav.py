@@ -85,7 +85,7 @@ class SwAV(Method):
         plan = shared_plan(scores[: len(full)], None, self.sinkhorn_temperature, self.sinkhorn_iterations, tolerance=0)
         per_sample = cross_view_entropy(scores, plan.assignment, self.temperature)
         loss = per_sample.mean()
-        return Output(loss, embeddings[: len(full)], {"ssl": loss.detach()}, per_sample.detach())
+        return Output(loss, embeddings[: len(full)], {"ssl": loss.detach()}, per_sample)
 
     def score(self, embeddings: Float[Tensor, "views batch dim"], progress: Progress) -> Float[Tensor, "views batch k"]:
         """Cosines with the prototypes, which take no gradient while they are frozen."""

@@ -74,6 +74,8 @@ class VICReg(Method):
     does not see how large a loss is.
     """
 
+    per_sample = False
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -30,13 +30,13 @@ _TIMM = "timm/"
 KINDS: dict[str, tuple[Mapping[str, str], frozenset[str]]] = {
     "data": (SOURCES, frozenset()),
     "views": (dict.fromkeys(VIEWS, _VIEWS_CLASS), frozenset({"seed"})),
-    "backbone": (BACKBONES, frozenset({"in_channels", "name"})),
+    "backbone": (BACKBONES, frozenset({"in_channels", "image_sizes", "name"})),
     "method": (METHODS, frozenset({"encoder", "num_samples"})),
     "harmonizer": (
         {"gh": "evensphere.gh.harmonizer:Harmonizer", "none": "evensphere.gh.harmonizer:NoHarmonizer"},
         frozenset({"dim", "num_samples", "batch_size", "steps_per_epoch", "memory_dtype"}),
     ),
-    "optimizer": (OPTIMIZERS, frozenset({"parameters"})),
+    "optimizer": (OPTIMIZERS, frozenset({"parameters", "features_of"})),
     "schedule": (SCHEDULES, frozenset({"epochs"})),
 }
 

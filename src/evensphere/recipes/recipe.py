@@ -233,16 +233,17 @@ def _without_auto(part: Part) -> Part:
 # --- what "auto" becomes ----------------------------------------------------------------------------------------------
 
 _LARGEST_VIEW = 224  # pixels
-_PEAK_FOR_512 = 0.5  # the paper's learning rate, for its batch of 512
+# learning rates for batches of 512: the paper's, SimCLR's and DINO's
+_PEAK_FOR_512 = {"sgd": 0.5, "lars": 0.6, "adamw": 1e-3}
 
 
 def with_sizes(recipe: Recipe, source: Source) -> Recipe:
     """Fill in what follows from the data: view size, batch size, learning rate, stem.
 
     View size: the images' own if they all have one, else the median short side in steps of 32, at most 224.
-    Batch: 1/16 of the images, a power of two between 16 and 512 (256 for views above 64 pixels). Learning rate: the
-    paper's 0.5 for 512, in proportion; the two-stage rate's middle is 0.6 of it, as in the paper. Stem: 'cifar' up to
-    64 pixels.
+    Batch: 1/16 of the images, a power of two between 16 and 512 (256 for views above 64 pixels). Learning rate: in
+    proportion to the batch, for 512 the paper's 0.5 (0.6 with LARS, 0.001 with AdamW); the two-stage rate's middle is
+    0.6 of it, as in the paper. Stem: 'cifar' up to 64 pixels.
     """
     size = recipe.views.options.get("size")
     if size == "auto":
@@ -254,7 +255,8 @@ def with_sizes(recipe: Recipe, source: Source) -> Recipe:
         recipe = replace(recipe, batch_size=max(16, min(largest, sixteenth)))
     assert recipe.batch_size != "auto"
     if recipe.schedule.options.get("learning_rate") == "auto":
-        rate = round(_PEAK_FOR_512 * recipe.batch_size / 512, 6)
+        peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
+        rate = round(peak * recipe.batch_size / 512, 6)
         middle = {"middle": round(0.6 * rate, 6)} if recipe.schedule.options.get("middle") == "auto" else {}
         recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
     if recipe.backbone.options.get("stem") == "auto":

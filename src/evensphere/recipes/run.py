@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from evensphere.data.augment import Views
 from evensphere.data.folder import labelled, readable, scan
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
-from evensphere.engine.evaluate import evaluate_encoder, validation_monitor
+from evensphere.engine.evaluate import encode, evaluate_encoder, validation_monitor
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
@@ -122,7 +123,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
-    method = _build_method(recipe, splits.pretrain.channels, len(splits.pretrain))
+    method = _build_method(recipe, views, splits.pretrain.channels, len(splits.pretrain))
     _check_views(recipe.method.name, method, views)
     harmonizer = build(
         "harmonizer",
@@ -137,7 +138,7 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
         views=views,
         method=method,
         harmonizer=harmonizer,
-        optimizer=build("optimizer", recipe.optimizer, parameters=method.parameters()),
+        optimizer=_build_optimizer(recipe, method, splits.pretrain),
         learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
         epochs=recipe.epochs,
         seed=recipe.seed,
@@ -146,6 +147,34 @@ def _build_training(recipe: Recipe, splits: Splits) -> Training:
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         monitor=validation_monitor(splits, views, recipe.monitor, recipe.seed),
     )
+
+
+def _build_optimizer(recipe: Recipe, method: Method, source: Source) -> torch.optim.Optimizer:
+    def features_of(run: str) -> Tensor:
+        return _features(RunDir.existing(run), source)
+
+    optimizer: torch.optim.Optimizer = build(
+        "optimizer", recipe.optimizer, parameters=method.parameters(), features_of=features_of
+    )
+    if getattr(optimizer, "image_weights", None) is not None and not method.per_sample:
+        raise InputError(
+            f"The optimizer {recipe.optimizer.name} weighs images, but the loss of the method {recipe.method.name} is "
+            "not made of one for each image; choose another method, or the optimizer asam."
+        )
+    return optimizer
+
+
+def _features(run: RunDir, source: Source) -> Float[Tensor, "n d"]:
+    """What the encoder of a finished run makes of images, seen as evaluation sees them."""
+    recipe = Recipe.from_json(run.read_recipe())
+    views: Views = build("views", recipe.views, seed=recipe.seed)
+    encoder = _build_method(recipe, views, recipe.resolved["channels"], recipe.resolved["num_images"]).encoder
+    load_encoder(run, encoder)
+    encoder.to(Fabric(accelerator="auto", devices=1).device)
+    index, features = encode(encoder, source, views)
+    if len(index) < len(source):
+        raise InputError(f"{len(source) - len(index)} image(s) can no longer be read; start a new run without them.")
+    return features
 
 
 def _check_views(name: str, method: Method, views: Views) -> None:
@@ -160,11 +189,12 @@ def _check_views(name: str, method: Method, views: Views) -> None:
         raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
 
 
-def _build_method(recipe: Recipe, in_channels: int, num_samples: int) -> Method:
+def _build_method(recipe: Recipe, views: Views, in_channels: int, num_samples: int) -> Method:
     """Encoder and method with the initial weights of the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(recipe.seed, "init"))
-        encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels)
+        given = {"in_channels": in_channels, "image_sizes": views.sizes}
+        encoder: nn.Module = build("backbone", recipe.backbone, **given)
         method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples)
     return method
 
@@ -298,7 +328,7 @@ def evaluate(
         splits = labelled(data, channels=recipe.resolved["channels"])
     if split == "validation":
         splits = _scored_on_validation(splits)
-    untrained = _build_method(recipe, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
+    untrained = _build_method(recipe, views, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
     device = Fabric(accelerator="auto", devices=1).device
