@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
@@ -24,7 +25,6 @@ _BATCH = 512
 _QUICK_TRAIN, _QUICK_VALIDATION = 5000, 2000  # images looked at while training
 
 
-@torch.inference_mode()
 def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = False) -> FeatureBank:
     """Features of every readable image of a labelled source, seen plainly or, `cropped`, through `Views.weak`.
 
@@ -33,6 +33,15 @@ def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = Fa
     labels = source.labels()
     if labels is None:
         raise InputError(f"{source.name} has no labels; evaluation needs images in one sub-folder per class.")
+    features, index = features_of(encoder, source, views, cropped)
+    return FeatureBank(features, labels[index])
+
+
+@torch.inference_mode()
+def features_of(
+    encoder: nn.Module, source: Source, views: Views, cropped: bool = False
+) -> tuple[Float[Tensor, "n d"], Int64[Tensor, " n"]]:
+    """Features of every readable image, float32 on the CPU, and which image each is of. No label is looked at."""
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
@@ -42,7 +51,7 @@ def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = Fa
         features.append(encoder(pixels.to(device)).float().cpu())
         kept.append(index)
     encoder.train(was_training)
-    return FeatureBank(torch.cat(features), labels[torch.cat(kept)])
+    return torch.cat(features), torch.cat(kept)
 
 
 def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool = False) -> Banks:
