@@ -5,7 +5,8 @@ is there and add their own file. Nothing here imports torch, so the command line
 
     RUN/recipe.json           the fully resolved recipe          RUN/eval.json       metrics of the frozen encoder
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
-    RUN/images.json           which file is image i (no file for data sets held in memory)
+    RUN/images.json           which file is image i (no file for whole data sets held in memory)
+    RUN/stages/               the runs that a run in stages is made of
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
@@ -49,6 +50,7 @@ class RunDir:
         self.recipe_file = self.path / "recipe.json"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.stages = self.path / "stages"
         self.checkpoints = self.path / "checkpoints"
         self.encoder_file = self.path / "encoder.safetensors"
         self.evaluation_file = self.path / "eval.json"
@@ -120,6 +122,13 @@ class RunDir:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+    def read_images(self) -> list[str]:
+        """Where each image of the run comes from, in the run's order."""
+        images = self._read_object(self.images_file).get("images")
+        if not isinstance(images, list):
+            raise InputError(f"{self.images_file} cannot be read; the run is damaged.")
+        return images
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.csv: the images that could not be read, and why."""

@@ -11,7 +11,7 @@ import pytest
 from evensphere.cli.main import main
 from evensphere.data import SOURCES
 from evensphere.methods import METHOD_INFO, METHODS
-from evensphere.recipes import ARMS, RECIPES
+from evensphere.recipes import ARMS, RECIPES, STAGES
 
 
 def evensphere(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def test_help_is_light_and_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "names"), [("methods", METHODS), ("recipes", {**RECIPES, **ARMS}), ("data", SOURCES)]
+    ("command", "names"), [("methods", {**METHODS, **STAGES}), ("recipes", {**RECIPES, **ARMS}), ("data", SOURCES)]
 )
 def test_lists_name_everything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, names: dict[str, object]

@@ -6,8 +6,64 @@ import math
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
 
-from evensphere.metrics.cluster import effective_number, normalized_mutual_information, region_ownership
+from evensphere.errors import InputError
+from evensphere.metrics import cluster
+from evensphere.metrics.cluster import (
+    cosine_k_means,
+    effective_number,
+    normalized_mutual_information,
+    region_ownership,
+)
+from evensphere.ops.draw import seed_for
+
+
+def rays(count: int, groups: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points near a few directions, at very different distances from the origin; and which direction each is near."""
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.arange(count) % groups
+    points = torch.eye(8)[group] + 0.05 * torch.randn(count, 8, generator=generator)
+    return points * torch.logspace(-2, 2, count)[:, None], group
+
+
+def test_k_means_finds_directions_whatever_the_lengths() -> None:
+    points, group = rays(120, 4)
+    found = cosine_k_means(points, 4, seed=0)
+    assert normalized_mutual_information(found, group) == pytest.approx(1)
+    assert sorted(found.unique().tolist()) == [0, 1, 2, 3]
+    assert torch.equal(found, cosine_k_means(points, 4, seed=0))
+    by_distance = torch.tensor(KMeans(4, n_init=10, random_state=0).fit_predict(points.numpy())).long()
+    assert normalized_mutual_information(by_distance, group) < 0.5, "distances would have found something else"
+
+
+def test_k_means_is_scikit_learns_of_unit_vectors() -> None:
+    points = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    unit = (points / points.norm(dim=1, keepdim=True)).numpy()
+    theirs = KMeans(6, n_init=10, random_state=seed_for(3, "clusters") % 2**32).fit_predict(unit)
+    assert normalized_mutual_information(cosine_k_means(points, 6, seed=3), torch.from_numpy(theirs).long()) > 0.999
+
+
+def test_centres_found_with_some_images_serve_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_FITTED", 40)
+    points, group = rays(200, 4)
+    assert normalized_mutual_information(cosine_k_means(points, 4, seed=0), group) == pytest.approx(1)
+
+
+def test_a_cluster_of_one_is_given_up() -> None:
+    points, group = rays(41, 2)
+    points[40] = -torch.ones(8)  # far from everything
+    assert torch.bincount(cosine_k_means(points, 3, seed=0, least=1)).sort().values.tolist() == [1, 20, 20]
+    found = cosine_k_means(points, 3, seed=0)
+    assert len(found) == 41
+    assert sorted(found.unique().tolist()) == [0, 1]
+    assert normalized_mutual_information(found[:40], group[:40]) == pytest.approx(1)
+
+
+def test_k_means_refuses_more_clusters_than_images() -> None:
+    for clusters in (0, 5):
+        with pytest.raises(InputError, match="give 1 to 4"):
+            cosine_k_means(torch.eye(4), clusters, seed=0)
 
 
 def test_mutual_information_knows_the_extremes() -> None:

@@ -6,6 +6,7 @@ Labels, where there are any, stay here until evaluation asks for them: a trainin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -132,6 +133,24 @@ def take(source: Source, indices: Int64[Tensor, " m"]) -> Source:
     if isinstance(source, Subset):
         return Subset(source.source, source.indices[indices])
     return Subset(source, indices)
+
+
+def take_listed(source: Source, locations: Sequence[str]) -> Source:
+    """The images of `source` at these locations, in their order.
+
+    Raises InputError for a location that is not there, or there twice.
+    """
+    place = {source.location(i): i for i in range(len(source))}
+    absent = [location for location in locations if location not in place]
+    if absent:
+        raise InputError(
+            f"{len(absent)} of the {len(locations)} listed images are not in {source.name}, the first being "
+            f"{absent[0]}; its own are called like {source.location(0)}."
+        )
+    if len(set(locations)) < len(locations):
+        twice = next(location for location, times in Counter(locations).items() if times > 1)
+        raise InputError(f"{twice} is listed more than once; list each image once.")
+    return take(source, torch.tensor([place[location] for location in locations], dtype=torch.int64))
 
 
 class Splits(NamedTuple):

@@ -33,15 +33,15 @@ def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = Fa
     labels = source.labels()
     if labels is None:
         raise InputError(f"{source.name} has no labels; evaluation needs images in one sub-folder per class.")
-    index, features = encode(encoder, source, views, cropped)
+    features, index = features_of(encoder, source, views, cropped)
     return FeatureBank(features, labels[index])
 
 
 @torch.inference_mode()
-def encode(
+def features_of(
     encoder: nn.Module, source: Source, views: Views, cropped: bool = False
-) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"]]:
-    """(index, features) of every readable image of a source, on the CPU; the encoder is left as it was."""
+) -> tuple[Float[Tensor, "n d"], Int64[Tensor, " n"]]:
+    """Features of every readable image, float32 on the CPU, and which image each is of. No label is looked at."""
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
@@ -51,7 +51,7 @@ def encode(
         features.append(encoder(pixels.to(device)).float().cpu())
         kept.append(index)
     encoder.train(was_training)
-    return torch.cat(kept), torch.cat(features)
+    return torch.cat(features), torch.cat(kept)
 
 
 def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool = False) -> Banks:

@@ -122,6 +122,11 @@ class DINO(Method):
         logs = {"ssl": loss.detach(), "teacher_entropy": torch.special.entr(labels).sum(-1).mean()}
         return Output(loss, embeddings[: len(full)], logs, per_sample, (mean,))
 
+    @property
+    def projector(self) -> nn.Module:
+        """What makes embeddings of features, under the name that it has in the other methods."""
+        return self.head.layers
+
     def sharpness(self, progress: Progress) -> float:
         """The teacher's temperature in this epoch."""
         first, last = self.teacher_temperature

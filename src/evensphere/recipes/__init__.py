@@ -19,6 +19,14 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
 }
 
+# runs in several stages, on top of any method (--set stages=NAME)
+STAGES: dict[str, tuple[str, str]] = {
+    "dnc": (
+        "evensphere.recipes.dnc:DnC",
+        "Tian et al., ICCV 2021: a base, an expert on each cluster of its features, one network distilled from all",
+    ),
+}
+
 ARMS: dict[str, str] = {
     "gh": "the method, then GH on top of it, with the two-stage learning rate",
     "base": "the method alone, with one cosine",

@@ -22,6 +22,7 @@ from evensphere.engine.optim import OPTIMIZERS, SCHEDULES
 from evensphere.errors import InputError, unknown_name
 from evensphere.methods import METHODS
 from evensphere.nn.backbone import BACKBONES
+from evensphere.recipes import STAGES
 
 _VIEWS_CLASS = "evensphere.data.augment:Views"
 _TIMM = "timm/"
@@ -31,13 +32,14 @@ KINDS: dict[str, tuple[Mapping[str, str], frozenset[str]]] = {
     "data": (SOURCES, frozenset()),
     "views": (dict.fromkeys(VIEWS, _VIEWS_CLASS), frozenset({"seed"})),
     "backbone": (BACKBONES, frozenset({"in_channels", "image_sizes", "name"})),
-    "method": (METHODS, frozenset({"encoder", "num_samples"})),
+    "method": (METHODS, frozenset({"encoder", "num_samples", "teachers", "owner"})),
     "harmonizer": (
         {"gh": "evensphere.gh.harmonizer:Harmonizer", "none": "evensphere.gh.harmonizer:NoHarmonizer"},
         frozenset({"dim", "num_samples", "batch_size", "steps_per_epoch", "memory_dtype"}),
     ),
     "optimizer": (OPTIMIZERS, frozenset({"parameters", "features_of"})),
     "schedule": (SCHEDULES, frozenset({"epochs"})),
+    "stages": ({name: home for name, (home, _) in STAGES.items()}, frozenset()),
 }
 
 

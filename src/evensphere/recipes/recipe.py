@@ -21,7 +21,7 @@ from evensphere.engine.checkpoint import Heritage
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
-from evensphere.recipes import ARMS, RECIPES
+from evensphere.recipes import ARMS, RECIPES, STAGES
 from evensphere.recipes.part import KINDS, Part, check, parse_value
 
 # the harmonizer's options that change nothing before its warm-up ends
@@ -32,6 +32,9 @@ _AFTER_WARM_UP = (
 
 # its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
 _REMEMBERED = ("anchors", "prior", "population", "momentum", "queue", "seed")
+
+# fields that most runs leave empty; recipe.json then says nothing of them
+_SELDOM = ("stages", "images", "teachers")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
@@ -44,6 +47,10 @@ class Recipe:
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
     evaluate_every, checkpoint_every: durations. snapshot_every: how often a checkpoint is kept for good.
     metrics: of the finished encoder. monitor: quick ones on validation images, while training.
+    stages: what makes a run out of several (see STAGES); None for a run in one piece.
+    images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
+        takes all. Validation and evaluation see the whole data set either way. A run that was begun keeps its images.
+    teachers: finished runs that the method learns from, relative to this run's own folder; for the stages of a run.
     resolved: sizes that followed from the data when the run began; not a choice.
     """
 
@@ -66,6 +73,9 @@ class Recipe:
     snapshot_every: str | None = None
     metrics: tuple[str, ...] = ("knn", "probe")
     monitor: tuple[str, ...] = ("knn",)
+    stages: Part | None = None
+    images: str | None = None
+    teachers: tuple[str, ...] = ()
     resolved: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,7 +89,8 @@ class Recipe:
             if metric not in METRICS:
                 raise unknown_name("metric", metric, METRICS)
         for kind in KINDS:
-            check(kind, _without_auto(getattr(self, kind)))
+            if (part := getattr(self, kind)) is not None:
+                check(kind, without_auto(part))
 
     @property
     def arm(self) -> str:
@@ -137,7 +148,7 @@ class Recipe:
     def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
         mine, theirs = _flat(self.to_json()), _flat(begun.to_json())
-        free = ("resolved", "summary", "workers", "data.options.path")
+        free = ("resolved", "summary", "workers", "data.options.path", "images", "teachers")
         return [
             (name, theirs.get(name), mine.get(name))
             for name in sorted(mine | theirs)
@@ -146,6 +157,9 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         content = {"name": self.name, "arm": self.arm, **asdict(self)}
+        for name in _SELDOM:
+            if not content[name]:
+                del content[name]
         read_back: dict[str, Any] = json.loads(json.dumps(content))  # with lists for tuples
         return read_back
 
@@ -156,8 +170,9 @@ class Recipe:
         try:
             given = {name: value for name, value in content.items() if name in known}
             for kind in KINDS:
-                given[kind] = Part(content[kind]["name"], **content[kind]["options"])
-            given |= {name: tuple(given[name]) for name in ("metrics", "monitor") if name in given}
+                if kind in content or kind not in _SELDOM:
+                    given[kind] = Part(content[kind]["name"], **content[kind]["options"])
+            given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
             return cls(**given)
         except (KeyError, TypeError) as error:
             raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
@@ -196,7 +211,7 @@ def arm_parts(
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-_FIXED = frozenset({"name", "summary", "resolved"})
+_FIXED = frozenset({"name", "summary", "resolved", "teachers"})
 
 
 def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
@@ -205,16 +220,29 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
     if head not in settable:
         raise unknown_name("setting", head, settable)
     changed: dict[str, Any]
+    if head == "method" and value in STAGES:
+        raise InputError(f"{value} is no method but stages on top of any; write --set stages={value}.")
     if head in KINDS:
-        changed = {head: getattr(recipe, head).replace(**{option: value}) if dot else Part(str(value))}
+        changed = {head: _set_part(getattr(recipe, head), path, option, value) if dot else _named(head, value)}
     elif dot:
         raise InputError(f"--set {path} was given, but {head} has no options; write --set {head}=VALUE.")
     else:
         hint = get_type_hints(Recipe)[head]
         if hint == tuple[str, ...]:  # --set monitor=knn,probe
             value = tuple(str(value).split(","))
-        changed = {head: str(value) if hint is str else value}
+        changed = {head: str(value) if hint is str or (hint == str | None and value is not None) else value}
     return replace(recipe, **changed)
+
+
+def _set_part(part: Part | None, path: str, option: str, value: Any) -> Part:
+    if part is None:
+        raise InputError(f"--set {path} was given, but the run has no stages; write --set stages=NAME before it.")
+    return part.replace(**{option: value})
+
+
+def _named(kind: str, name: Any) -> Part | None:
+    """The part of a name. A run need not have stages."""
+    return None if kind == "stages" and name in (None, "none") else Part(str(name))
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -225,7 +253,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _without_auto(part: Part) -> Part:
+def without_auto(part: Part) -> Part:
     """ "auto" fits every option until the data is known."""
     return Part(part.name, **{name: value for name, value in part.options.items() if value != "auto"})
 

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,21 +19,21 @@ import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from evensphere.data.augment import Views
 from evensphere.data.folder import labelled, readable, scan
 from evensphere.data.loader import Loader
-from evensphere.data.source import ArraySource, Source, Splits, take
+from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
-from evensphere.engine.evaluate import encode, evaluate_encoder, validation_monitor
+from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
-from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration
+from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
 from evensphere.rundir import RunDir, Split
@@ -61,13 +61,25 @@ def train(
     console = console or Console(quiet=True)
     if devices != 1:
         raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
-    run = RunDir(out)
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    if recipe.stages is not None:
+        from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
+
+        return train_stages(recipe, RunDir(out), resume, branch, console)
+    return train_whole(recipe, RunDir(out), resume, branch, console)
+
+
+Ready = Callable[[Recipe, Method], None]
+
+
+def train_whole(
+    recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console, ready: Ready | None = None
+) -> Path:
+    """`train` for a run in one piece. ready: told of a new run's resolved recipe and method before its folder is made;
+    it may refuse them."""
     begun = run.recipe_file.exists()
-    if begun and not resume:
-        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out.")
     if begun:
-        recipe = recipe.resuming(Recipe.from_json(run.read_recipe()))
+        recipe = begun_recipe(recipe, run, resume)
     elif branch is not None:
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     splits: Splits = build("data", recipe.data)
@@ -76,30 +88,45 @@ def train(
     fabric.launch()
     if begun:
         return _go_on(recipe, splits, run, fabric, console)
-    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console)
+    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, ready)
+
+
+def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
+    """The recipe to go on with a begun run with. Raises InputError where nobody asked for that."""
+    if not resume:
+        raise InputError(f"{run.path} already holds a run; add --resume to go on with it, or choose another --out.")
+    return recipe.resuming(Recipe.from_json(run.read_recipe()))
 
 
 def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
-        source = _images_of(run, splits.pretrain)
-        training = _build_training(recipe, splits._replace(pretrain=source))
+        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run)
         return _finish(training, recipe, run, fabric, console)
 
 
 def _begin(
-    recipe: Recipe, splits: Splits, run: RunDir, branch: RunDir | None, fabric: Fabric, console: Console
+    recipe: Recipe,
+    splits: Splits,
+    run: RunDir,
+    branch: RunDir | None,
+    fabric: Fabric,
+    console: Console,
+    ready: Ready | None,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
-    skipped, source = _scan(splits.pretrain, recipe.workers, console)
+    skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
     recipe = with_precision(with_sizes(recipe, source))
-    training = _build_training(recipe, splits._replace(pretrain=source))
+    training = _build_training(recipe, splits, source, run)
     recipe = replace(recipe, resolved=_resolved(recipe, training, source))
+    if ready is not None:
+        ready(recipe, training.method)
     run.create()
     with run.lock():
         run.write_skipped(skipped)
         run.write_json(run.environment_file, _environment(fabric))
-        _write_images(run, source)
+        if recipe.images is not None or not isinstance(source, ArraySource):
+            write_images(run, source)
         if branch is not None:
             _branch(run, branch, recipe)
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
@@ -113,48 +140,51 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     """
     recipe = Recipe.from_json(run.read_recipe())
     splits: Splits = build("data", recipe.data)
-    splits = splits._replace(pretrain=_images_of(run, splits.pretrain))
-    training = _build_training(recipe, splits)
+    splits = splits._replace(pretrain=images_of(run, splits.pretrain))
+    training = _build_training(recipe, splits, splits.pretrain, run)
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
-def _build_training(recipe: Recipe, splits: Splits) -> Training:
+def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir) -> Training:
+    """source: the images to train on."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
-    loader = Loader(splits.pretrain, recipe.batch_size, views, recipe.seed, recipe.workers)
-    method = _build_method(recipe, views, splits.pretrain.channels, len(splits.pretrain))
+    loader = Loader(source, recipe.batch_size, views, recipe.seed, recipe.workers)
+    method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
     _check_views(recipe.method.name, method, views)
     harmonizer = build(
         "harmonizer",
         recipe.harmonizer,
         dim=method.embedding_dim,
-        num_samples=len(splits.pretrain),
+        num_samples=len(source),
         batch_size=loader.batch_size,
         steps_per_epoch=loader.steps_per_epoch,
     )
+    # a run on some of the images is scored by the many, medium and few of the whole data set
+    scored = splits if recipe.images is not None else splits._replace(pretrain=source)
     return Training(
         loader=loader,
         views=views,
         method=method,
         harmonizer=harmonizer,
-        optimizer=_build_optimizer(recipe, method, splits.pretrain),
+        optimizer=_build_optimizer(recipe, method, source),
         learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
         epochs=recipe.epochs,
         seed=recipe.seed,
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
-        monitor=validation_monitor(splits, views, recipe.monitor, recipe.seed),
+        monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
     )
 
 
 def _build_optimizer(recipe: Recipe, method: Method, source: Source) -> torch.optim.Optimizer:
-    def features_of(run: str) -> Tensor:
+    def features_by(run: str) -> Tensor:
         return _features(RunDir.existing(run), source)
 
     optimizer: torch.optim.Optimizer = build(
-        "optimizer", recipe.optimizer, parameters=method.parameters(), features_of=features_of
+        "optimizer", recipe.optimizer, parameters=method.parameters(), features_of=features_by
     )
     if getattr(optimizer, "image_weights", None) is not None and not method.per_sample:
         raise InputError(
@@ -168,10 +198,10 @@ def _features(run: RunDir, source: Source) -> Float[Tensor, "n d"]:
     """What the encoder of a finished run makes of images, seen as evaluation sees them."""
     recipe = Recipe.from_json(run.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    encoder = _build_method(recipe, views, recipe.resolved["channels"], recipe.resolved["num_images"]).encoder
+    encoder = build_encoder(recipe, recipe.resolved["channels"])
     load_encoder(run, encoder)
     encoder.to(Fabric(accelerator="auto", devices=1).device)
-    index, features = encode(encoder, source, views)
+    features, index = features_of(encoder, source, views)
     if len(index) < len(source):
         raise InputError(f"{len(source) - len(index)} image(s) can no longer be read; start a new run without them.")
     return features
@@ -187,16 +217,6 @@ def _check_views(name: str, method: Method, views: Views) -> None:
     if views.num_views != (method.full_views or max(2, views.num_views)):
         wanted = method.full_views or "2 or more"
         raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
-
-
-def _build_method(recipe: Recipe, views: Views, in_channels: int, num_samples: int) -> Method:
-    """Encoder and method with the initial weights of the recipe's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(recipe.seed, "init"))
-        given = {"in_channels": in_channels, "image_sizes": views.sizes}
-        encoder: nn.Module = build("backbone", recipe.backbone, **given)
-        method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples)
-    return method
 
 
 def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console) -> Path:
@@ -256,24 +276,36 @@ def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[t
     return [(source.location(i), reason) for i, reason in unreadable], readable(source, unreadable)
 
 
-def _write_images(run: RunDir, source: Source) -> None:
-    """images.json: which file is image i. Memories have a row for each, so a resumed run must number them alike."""
-    if not isinstance(source, ArraySource):
-        run.write_json(run.images_file, {"images": [source.location(i) for i in range(len(source))]})
-
-
-def _images_of(run: RunDir, source: Source) -> Source:
-    """The images the run began with, in its order; files that came later are left out."""
-    if isinstance(source, ArraySource):
+def _chosen(source: Source, file: str | None) -> Source:
+    """The images that a list names (see Recipe.images), all of them where there is none."""
+    if file is None:
         return source
-    place = {source.location(i): i for i in range(len(source))}
-    wanted = json.loads(run.images_file.read_text())["images"]
-    gone = [location for location in wanted if location not in place]
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        listed = json.loads(text)["images"] if file.endswith(".json") else text.splitlines()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The list of images {file} cannot be read ({error}); give a file with one image in each line."
+        ) from error
+    return take_listed(source, [line for line in listed if line])
+
+
+def write_images(run: RunDir, source: Source) -> None:
+    """images.json: which file is image i. Memories have a row for each, so a resumed run must number them alike."""
+    run.write_json(run.images_file, {"images": [source.location(i) for i in range(len(source))]})
+
+
+def images_of(run: RunDir, source: Source) -> Source:
+    """The images the run began with, in its order; files that came later are left out."""
+    if isinstance(source, ArraySource) and not run.images_file.exists():
+        return source
+    wanted, present = run.read_images(), {source.location(i) for i in range(len(source))}
+    gone = [location for location in wanted if location not in present]
     if gone:
         raise InputError(
             f"{len(gone)} image(s) of {run.path} are gone, the first being {gone[0]}; put them back to resume."
         )
-    return take(source, torch.tensor([place[location] for location in wanted]))
+    return take_listed(source, wanted)
 
 
 def _add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
@@ -328,7 +360,7 @@ def evaluate(
         splits = labelled(data, channels=recipe.resolved["channels"])
     if split == "validation":
         splits = _scored_on_validation(splits)
-    untrained = _build_method(recipe, views, splits.pretrain.channels, recipe.resolved["num_images"]).encoder
+    untrained = build_encoder(recipe, splits.pretrain.channels)
     encoder = copy.deepcopy(untrained)
     load_encoder(folder, encoder)
     device = Fabric(accelerator="auto", devices=1).device

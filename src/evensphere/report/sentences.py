@@ -81,7 +81,8 @@ def _what_was_trained(run: RunRecord) -> str:
     backbone, method, data = (part(run.recipe, name).get("name") for name in ("backbone", "method", "data"))
     images = number(run.resolved.get("num_images"))
     what = "The encoder" + (f" ({backbone})" if backbone else "") + " was trained"
-    how = f" with {method}" if method else ""
+    stages = part(run.recipe, "stages").get("name")
+    how = (f" with {method}" if method else "") + (f" in the stages of {stages}" if stages else "")
     on = f" on {count(int(images), 'image') if images else 'images'}" + (f" of {data}" if data else "")
     return what + how + on
 
