@@ -39,6 +39,8 @@ def differences_picture(
 ) -> Picture:
     """Paired differences with their 95 % intervals and every seed, one panel a column of the table."""
     mine = [score for score in scores if score.metric == metric]
+    arms = {score.arm for score in mine}
+    contrasts = [pair for pair in contrasts if arms.issuperset(pair)]  # of an unfinished table, those there are
     columns = (*GROUPS, "average")
     figure = Figure(figsize=(11, 1.4 + 0.55 * len(contrasts)), layout="constrained")
     for panel, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
