@@ -113,5 +113,6 @@ class Distillation(Method):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distillation:
         """What moves the method to a device or a precision moves the teachers too."""
         for teacher in self._teachers:
-            teacher._apply(fn)  # type: ignore[no-untyped-call]
-        return super()._apply(fn, recurse)
+            teacher._apply(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
