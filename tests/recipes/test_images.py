@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.recipes.test_run import save_digits
 
 from evensphere.data.digits import digits
+from evensphere.data.source import Splits
+from evensphere.engine import evaluate as evaluation
 from evensphere.errors import InputError
 from evensphere.recipes import run as run_module
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
@@ -42,7 +45,7 @@ def test_a_list_in_lines_or_of_another_run(tmp_path: Path) -> None:
 
 def test_many_and_few_stay_those_of_the_whole_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it trains, and afterwards, a run on some images is scored like a run on all."""
-    splits, monitor, scored = digits(imbalance=20), run_module.validation_monitor, []
+    splits, monitor, scored = digits(imbalance=20), evaluation.validation_monitor, []
 
     def seeing(given: Splits, *rest: Any) -> Any:
         scored.append(given.train_counts())
