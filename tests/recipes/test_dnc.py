@@ -93,8 +93,8 @@ def test_gh_acts_in_base_and_experts_and_the_last_stage_is_every_arms(finished: 
         assert any("gh" in event for event in run.read_metrics()) == harmonized
 
 
-def test_an_expert_begins_from_scratch_and_is_scored_on_the_whole_data_set(finished: RunDir, tmp_path: Path) -> None:
-    """It is, to the last bit, the run on a list of images that anybody can make."""
+def test_an_expert_is_the_run_on_its_images_from_scratch(finished: RunDir, tmp_path: Path) -> None:
+    """To the last bit the run on a list of images that anybody can make."""
     mine = stage(finished, "03-expert-01")
     images = tmp_path / "images.txt"
     images.write_text("\n".join(mine.read_images()) + "\n")
@@ -102,9 +102,6 @@ def test_an_expert_begins_from_scratch_and_is_scored_on_the_whole_data_set(finis
     run = RunDir(train(alone, tmp_path / "run"))
     assert run.encoder_file.read_bytes() == mine.encoder_file.read_bytes()
     assert run.metrics_file.read_bytes() == mine.metrics_file.read_bytes()
-    assert evaluate(run.path, metrics=["knn"])["train_counts"] == digits(imbalance=20).train_counts()
-    validated = next(event for event in run.read_metrics() if event["event"] == "evaluation")
-    assert {"knn", "knn_many", "knn_medium", "knn_few"} <= set(validated)
 
 
 # --- the whole run ----------------------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.recipes.test_run import save_digits
 
 from evensphere.data.digits import digits
+from evensphere.data.source import Splits
+from evensphere.engine import evaluate as evaluation
 from evensphere.errors import InputError
+from evensphere.recipes import run as run_module
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import train
+from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
 
 
@@ -37,6 +41,22 @@ def test_a_list_in_lines_or_of_another_run(tmp_path: Path) -> None:
         file.unlink()
     train(tiny(f"images={lines}"), first.path, resume=True)
     assert first.encoder_file.read_bytes() == weights, "a run goes on with the images it was begun with"
+
+
+def test_many_and_few_stay_those_of_the_whole_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it trains, and afterwards, a run on some images is scored like a run on all."""
+    splits, monitor, scored = digits(imbalance=20), evaluation.validation_monitor, []
+
+    def seeing(given: Splits, *rest: Any) -> Any:
+        scored.append(given.train_counts())
+        return monitor(given, *rest)
+
+    monkeypatch.setattr(run_module, "validation_monitor", seeing)
+    lines = tmp_path / "list.txt"
+    lines.write_text("\n".join(splits.pretrain.location(i) for i in range(20)))
+    run = train(tiny(f"images={lines}"), tmp_path / "run")
+    assert scored == [splits.train_counts()]
+    assert evaluate(run, metrics=["knn"])["train_counts"] == splits.train_counts()
 
 
 def test_a_list_of_files(tmp_path: Path) -> None:
