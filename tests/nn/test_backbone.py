@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, relu
 
 from evensphere.errors import InputError
-from evensphere.nn.backbone import ResNet, resnet18, resnet34, resnet50, resnet_small, timm_backbone, wide_resnet
+from evensphere.nn.backbone import (
+    Pointwise,
+    ResNet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet_small,
+    timm_backbone,
+    wide_resnet,
+)
 from evensphere.nn.head import projector
 
 
@@ -115,6 +126,36 @@ def test_asking_a_model_for_its_features_leaves_no_trace() -> None:
     counters = [x for name, x in encoder.named_buffers() if name.endswith("num_batches_tracked")]
     assert counters
     assert not any(counters)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_a_strided_pointwise_convolution_is_torchs(width: int) -> None:
+    """Batches of 4, contiguous: where torch's own kernel can be trusted."""
+    images = torch.randn(4, width, 9, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    ours = Pointwise(width, 5, 2)
+    theirs = torch.nn.Conv2d(width, 5, 1, 2, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    outputs = ours(images), theirs(images)
+    assert torch.allclose(*outputs, atol=1e-6)
+    first, second = (
+        torch.autograd.grad(output.square().sum(), (images, convolution.weight))
+        for output, convolution in zip(outputs, (ours, theirs), strict=True)
+    )
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(first, second, strict=True))
+
+
+def test_narrow_networks_survive_odd_batches_on_several_threads() -> None:
+    """In a process of its own: with torch's strided kernel it ends with a segmentation fault."""
+    code = """
+import torch
+from evensphere.nn.backbone import resnet_small
+torch.set_num_threads(2)
+encoder = resnet_small(3, width=4).to(memory_format=torch.channels_last)
+for _ in range(10):
+    images = torch.randn(39, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    encoder(images).square().mean().backward()
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_mistakes_are_refused() -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import conv2d, relu
 
 from evensphere.errors import InputError, unknown_name
 
@@ -72,11 +72,28 @@ class Bottleneck(nn.Module):
         return relu(self.bn3(self.conv3(x)) + shortcut)
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride and no bias.
+
+    torch 2.14's kernel for it writes beyond its memory on CPUs: channels_last, fewer than 16 channels in, an odd batch,
+    several threads (float32 and bf16; docs/log.md). There the stride is taken first, which is the same map.
+    """
+
+    def __init__(self, in_width: int, out_width: int, stride: int) -> None:
+        super().__init__(in_width, out_width, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        if self.in_channels >= 16:
+            return super().forward(x)
+        rows, columns = self.stride
+        return conv2d(x[:, :, ::rows, ::columns], self.weight)
+
+
 def _projection(in_width: int, out_width: int, stride: int) -> nn.Sequential | None:
     """What the shortcut needs where the block changes the shape."""
     if stride == 1 and in_width == out_width:
         return None
-    return nn.Sequential(nn.Conv2d(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width))
+    return nn.Sequential(Pointwise(in_width, out_width, stride), nn.BatchNorm2d(out_width))
 
 
 class ResNet(nn.Module):
@@ -158,7 +175,7 @@ class WideBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.shortcut: nn.Module | None = None
         if stride != 1 or in_width != width:
-            self.shortcut = nn.Conv2d(in_width, width, 1, stride, bias=False)
+            self.shortcut = Pointwise(in_width, width, stride)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         activated = relu(self.bn1(x))
