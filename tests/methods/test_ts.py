@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from evensphere.errors import InputError
+from evensphere.methods.base import Method
 from evensphere.methods.focal import Focal
 from evensphere.methods.ts import TS
 from evensphere.nn.backbone import resnet_small
 from evensphere.ops.contrast import focal_info_nce, info_nce
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
+from evensphere.recipes.part import Part, build
 
 VIEWS = tuple(torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
 
@@ -43,3 +45,23 @@ def test_other_infonce_methods_take_the_schedule() -> None:
 def test_mistakes_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         TS(encoder(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["simclr", "focal", "sdclr", "bcl", "moco", "moco-v3", "nnclr"])
+def test_every_contrastive_method_takes_a_temperature_that_changes(name: str) -> None:
+    """At each time its loss is that of the temperature then."""
+
+    def loss(temperature: str | float, epoch: int) -> float:
+        torch.manual_seed(0)
+        part = Part(name, embedding_dim=8, temperature=temperature)
+        method: Method = build("method", part, encoder=resnet_small(1, width=4, stages=2), num_samples=6)
+        views = tuple(torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+        value: float = method(views, torch.arange(6), Progress(epoch, 1)).loss.item()
+        return value
+
+    schedule = "1.0 to 0.1 every 400 epochs"
+    now = [Temperature.parse(schedule)(Progress(epoch, 1)) for epoch in (0, 100, 200)]
+    assert now == pytest.approx([1.0, 0.55, 0.1])
+    for epoch, temperature in zip((0, 100, 200), now, strict=True):
+        assert loss(schedule, epoch) == pytest.approx(loss(temperature, epoch), rel=1e-6)
+    assert loss(schedule, 0) != pytest.approx(loss(schedule, 200), rel=1e-2)

@@ -30,7 +30,7 @@ from evensphere.methods.base import Output
 from evensphere.methods.simclr import SimCLR
 from evensphere.nn.memory import IndexedEma
 from evensphere.ops import collective
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
 
 
 class BCL(SimCLR):
@@ -53,7 +53,7 @@ class BCL(SimCLR):
         encoder: nn.Module,
         num_samples: int,
         embedding_dim: int = 128,
-        temperature: float = 0.2,
+        temperature: Temperature | str | float = 0.2,
         momentum: float = 0.97,
         batching: Literal["separate", "joint"] = "separate",
     ) -> None:

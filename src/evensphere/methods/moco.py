@@ -26,12 +26,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin, Queue
 from evensphere.ops.contrast import queue_info_nce
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
 
 
 class MoCo(Method):
@@ -41,7 +40,7 @@ class MoCo(Method):
     queue_size: keys in the queue, >= 1 (the paper: 65536; the authors on CIFAR: 4096). More than there are images makes
         every image a negative of itself.
     momentum: of the twin, 0 to 1 (the paper: 0.999; the authors on CIFAR: 0.99).
-    temperature: > 0 (the paper: 0.2; the authors on CIFAR: 0.1).
+    temperature: > 0 (the paper: 0.2; the authors on CIFAR: 0.1), or one that changes over time (ops.schedule).
     symmetric: False, the paper's, asks with view 1; True asks with each view in turn, takes the mean of both losses and
         pushes both views' keys (an option of the authors' CIFAR code, which takes the sum): one more pass of the twin.
     """
@@ -52,19 +51,17 @@ class MoCo(Method):
         embedding_dim: int = 128,
         queue_size: int = 65536,
         momentum: float = 0.999,
-        temperature: float = 0.2,
+        temperature: Temperature | str | float = 0.2,
         symmetric: bool = False,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature = {temperature} was given; it must be above 0 (the paper: 0.2).")
         features = int(encoder.num_features)  # type: ignore[arg-type]
         self.encoder = encoder
         self.projector = mlp((features, features, embedding_dim), last_bias=True, batch_norm=False)
         self.twin = EmaTwin(nn.Sequential(encoder, self.projector), momentum)
         self.queue = Queue(queue_size, embedding_dim)
         self.embedding_dim = embedding_dim
-        self.temperature = temperature
+        self.temperature = Temperature.parse(temperature)
         self.symmetric = symmetric
 
     def forward(
@@ -72,11 +69,12 @@ class MoCo(Method):
     ) -> Output:
         q1, q2 = (self.projector(self.encoder(view)) for view in views)
         k2 = self.twin(views[1])
-        per_sample = self._contrast(q1, k2)
+        t = self.temperature(progress)
+        per_sample = self._contrast(q1, k2, t)
         keys: tuple[Tensor, ...] = (k2,)
         if self.symmetric:
             k1 = self.twin(views[0])
-            per_sample, keys = (per_sample + self._contrast(q2, k1)) / 2, (k1, k2)
+            per_sample, keys = (per_sample + self._contrast(q2, k1, t)) / 2, (k1, k2)
         loss = per_sample.mean()
         return Output(loss, (q1, q2), {"ssl": loss.detach()}, per_sample, keys)
 
@@ -84,5 +82,5 @@ class MoCo(Method):
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)
         self.queue.push(torch.cat(output.carried))
 
-    def _contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
-        return queue_info_nce(queries, keys, self.queue.contents(keys), self.temperature)
+    def _contrast(self, queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+        return queue_info_nce(queries, keys, self.queue.contents(keys), temperature)

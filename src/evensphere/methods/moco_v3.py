@@ -8,6 +8,8 @@
 No queue: a large batch (the paper: 4096) takes its place. Projector: Linear(hidden), BatchNorm, ReLU, ..., Linear(D),
 BatchNorm without scale and shift. Predictor: Linear(hidden), BatchNorm, ReLU, Linear(D), for ViTs with that BatchNorm
 too. The frozen patch projection that steadies the paper's ViTs is the encoder's business.
+
+Lightly has no loss with MoCo v3's factor 2t and positives on the diagonal alone to compare with.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin
 from evensphere.ops.contrast import batch_info_nce
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
 
 
 class MoCoV3(Method):
@@ -32,7 +34,7 @@ class MoCoV3(Method):
     projector_layers: >= 1 (the authors: 2 for ResNets, 3 for ViTs).
     predictor_norm: whether the predictor's output has a BatchNorm (the authors: for ViTs).
     momentum: of the twin at the start, 0 to 1 (the paper: 0.99; for 1000 epochs 0.996).
-    temperature: > 0 (the authors: 1.0 for ResNets, 0.2 for ViTs).
+    temperature: > 0 (the authors: 1.0 for ResNets, 0.2 for ViTs), or one that changes over time (ops.schedule).
     """
 
     def __init__(
@@ -43,11 +45,9 @@ class MoCoV3(Method):
         projector_layers: int = 2,
         predictor_norm: bool = False,
         momentum: float = 0.99,
-        temperature: float = 1.0,
+        temperature: Temperature | str | float = 1.0,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature = {temperature} was given; it must be above 0 (the authors: 1.0 or 0.2).")
         if projector_layers < 1:
             raise InputError(f"projector_layers = {projector_layers} was given; it must be at least 1.")
         features = int(encoder.num_features)  # type: ignore[arg-type]
@@ -59,19 +59,20 @@ class MoCoV3(Method):
         )
         self.twin = EmaTwin(nn.Sequential(encoder, self.projector), momentum, rising=True)
         self.embedding_dim = embedding_dim
-        self.temperature = temperature
+        self.temperature = Temperature.parse(temperature)
 
     def forward(
         self, views: Sequence[Float[Tensor, "batch c h w"]], index: Int64[Tensor, " batch"] | None, progress: Progress
     ) -> Output:
         z1, z2 = (self.projector(self.encoder(view)) for view in views)
         k1, k2 = (self.twin(view) for view in views)
-        per_sample = self._contrast(self.predictor(z1), k2) + self._contrast(self.predictor(z2), k1)
+        t = self.temperature(progress)
+        per_sample = self._contrast(self.predictor(z1), k2, t) + self._contrast(self.predictor(z2), k1, t)
         loss = per_sample.mean()
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)
 
-    def _contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
-        return 2 * self.temperature * batch_info_nce(queries, keys, self.temperature)
+    def _contrast(self, queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+        return 2 * temperature * batch_info_nce(queries, keys, temperature)

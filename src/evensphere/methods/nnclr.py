@@ -7,6 +7,8 @@
 
 Q starts with random directions. Projector: three Linear layers, each with BatchNorm, ReLU between them. Predictor:
 Linear(hidden), BatchNorm, ReLU, Linear(D).
+
+Lightly's loss for NNCLR is NT-Xent, with other negatives; its search for the neighbour is compared in the tests.
 """
 
 from __future__ import annotations
@@ -18,12 +20,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import Queue
 from evensphere.ops.contrast import batch_info_nce
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
 
 
 class NNCLR(Method):
@@ -33,7 +34,7 @@ class NNCLR(Method):
     hidden_dim, predictor_dim: hidden widths of the projector and the predictor (the paper: 2048, 4096).
     queue_size: >= 1 (the paper: 98304). In a queue much longer than the data set an image's nearest neighbour is mostly
         itself, some epochs ago.
-    temperature: > 0 (the paper: 0.1).
+    temperature: > 0 (the paper: 0.1), or one that changes over time (ops.schedule).
     """
 
     def __init__(
@@ -43,18 +44,16 @@ class NNCLR(Method):
         hidden_dim: int = 2048,
         predictor_dim: int = 4096,
         queue_size: int = 98304,
-        temperature: float = 0.1,
+        temperature: Temperature | str | float = 0.1,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature = {temperature} was given; it must be above 0 (the paper: 0.1).")
         features = int(encoder.num_features)  # type: ignore[arg-type]
         self.encoder = encoder
         self.projector = mlp((features, hidden_dim, hidden_dim, embedding_dim), last_norm="affine")
         self.predictor = mlp((embedding_dim, predictor_dim, embedding_dim), last_bias=True)
         self.queue = Queue(queue_size, embedding_dim)
         self.embedding_dim = embedding_dim
-        self.temperature = temperature
+        self.temperature = Temperature.parse(temperature)
 
     def forward(
         self, views: Sequence[Float[Tensor, "batch c h w"]], index: Int64[Tensor, " batch"] | None, progress: Progress
@@ -62,7 +61,8 @@ class NNCLR(Method):
         z1, z2 = (self.projector(self.encoder(view)) for view in views)
         p1, p2 = self.predictor(z1), self.predictor(z2)
         n1, n2 = self._nearest(z1), self._nearest(z2)
-        per_sample = (batch_info_nce(n1, p2, self.temperature) + batch_info_nce(n2, p1, self.temperature)) / 2
+        t = self.temperature(progress)
+        per_sample = (batch_info_nce(n1, p2, t) + batch_info_nce(n2, p1, t)) / 2
         loss = per_sample.mean()
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 

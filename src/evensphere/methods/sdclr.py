@@ -34,7 +34,7 @@ from torch.nn.modules.conv import _ConvNd
 from evensphere.errors import InputError
 from evensphere.methods.base import Output
 from evensphere.methods.simclr import SimCLR
-from evensphere.ops.schedule import Progress
+from evensphere.ops.schedule import Progress, Temperature
 
 
 class SDCLR(SimCLR):
@@ -53,7 +53,11 @@ class SDCLR(SimCLR):
     masks: dict[str, Tensor]
 
     def __init__(
-        self, encoder: nn.Module, embedding_dim: int = 128, temperature: float = 0.2, prune: float = 0.9
+        self,
+        encoder: nn.Module,
+        embedding_dim: int = 128,
+        temperature: Temperature | str | float = 0.2,
+        prune: float = 0.9,
     ) -> None:
         super().__init__(encoder, embedding_dim, temperature)
         if not 0 <= prune < 1:
