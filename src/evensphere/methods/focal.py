@@ -3,6 +3,7 @@
     loss = mean over images and views of  -(1 - p)^gamma log p,   p = pos / (pos + negatives)
 
 The focal weight is that of Lin et al. (ICCV 2017), applied to NT-Xent's share of the positive pair.
+Lightly has no focal loss to compare with; the golden vectors are what the authors' code computes.
 """
 
 from __future__ import annotations
