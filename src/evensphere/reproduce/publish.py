@@ -14,6 +14,7 @@ from pathlib import Path
 from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
+from evensphere.reproduce.results import collect
 from evensphere.reproduce.summary import table_page
 from evensphere.rundir import RunDir, atomic_write
 
@@ -73,7 +74,8 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
         return []
     seeds = len({cell.recipe.seed for cell in done})
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
-    rest = table_page(table, command, done, folder, pictures / f"{scale}-{table}")[1:]  # its title is ours
+    scores = collect(done, folder, get_table(table).split)
+    rest = table_page(table, command, scores, done, folder, pictures / f"{scale}-{table}")[1:]  # its title is ours
     reading = folder / f"{table}.reading.md"
     words: list[Block] = [Heading(3, "Reading"), Paragraph(reading.read_text().strip())] if reading.exists() else []
     return [Heading(2, f"`{command}`"), *words, *(_moved(block) for block in rest)]

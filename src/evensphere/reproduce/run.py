@@ -93,10 +93,10 @@ def _look_back(cell: Cell, folder: Path) -> None:
 
 def _write(table: str, command: str, done: list[Cell], folder: Path) -> None:
     """What the finished cells add up to: TABLE.parquet, .md and .html. One process writes at a time."""
-    split = get_table(table).split
     with FileLock(folder / f".{table}.lock"):
-        write_scores(folder / f"{table}.parquet", collect(done, folder, split))
-        blocks = table_page(table, command, done, folder, pictures=folder / table)
+        scores = collect(done, folder, get_table(table).split)
+        write_scores(folder / f"{table}.parquet", scores)
+        blocks = table_page(table, command, scores, done, folder, pictures=folder / table)
         atomic_write(folder / f"{table}.md", to_markdown(blocks))
         atomic_write(folder / f"{table}.html", to_html(blocks, folder))
         write_report([folder / cell.folder for cell in done], folder / f"{table}-runs.html")

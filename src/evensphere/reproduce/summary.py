@@ -13,15 +13,17 @@ from evensphere.report.wording import capital
 from evensphere.reproduce.cells import ARMS, Cell, get_table
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
 from evensphere.reproduce.pictures import contrast_title, curves_picture, differences_picture, surrogates_picture
-from evensphere.reproduce.results import COLUMNS, Difference, Score, by_seed, collect, paired_difference
+from evensphere.reproduce.results import COLUMNS, Difference, Score, by_seed, paired_difference
 from evensphere.rundir import RunDir, Split
 
 T = TypeVar("T")
 
 
-def table_page(table: str, command: str, done: Sequence[Cell], folder: Path, pictures: Path) -> list[Block]:
-    """The page of a table's finished cells. folder: of their runs. pictures: where PNGs go, as PICTURES-NAME.png."""
-    scores = collect(done, folder, get_table(table).split)
+def table_page(
+    table: str, command: str, scores: Sequence[Score], done: Sequence[Cell], folder: Path, pictures: Path
+) -> list[Block]:
+    """The page of a table's finished cells. scores: what `collect` finds in them. folder: of their runs.
+    pictures: where PNGs go, as PICTURES-NAME.png."""
     return tables(table, command, scores, draw(table, scores, done, folder, pictures))
 
 
