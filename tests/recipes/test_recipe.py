@@ -73,7 +73,7 @@ def test_without_its_harmonizer_the_gh_arm_is_the_control() -> None:
 def test_data_is_a_path_or_another_data_set() -> None:
     assert with_data(get_recipe("cifar100-lt"), "/images").data == Part("cifar100", imbalance=100, path="/images")
     assert with_data(get_recipe("cifar100-lt"), "cifar10").data == Part("cifar10")
-    assert with_data(get_recipe("folder"), None).data == Part("folder")
+    assert with_data(get_recipe("cifar100-lt")) == get_recipe("cifar100-lt")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,11 @@ NAME = "train"
 def run(
     recipe: Annotated[str, typer.Argument(help="What to train; see `evensphere recipes`.")],
     data: Annotated[
-        str | None, typer.Option(help="Folder of images, or where the recipe's data set lies, or a data set's name.")
+        list[str] | None,
+        typer.Option(
+            help="Your images (a folder, list, table, zip, tar, array ...; repeat for several), or where the recipe's "
+            "data set lies, or a data set's name."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE-ARM-seedN].")] = None,
     arm: Annotated[
@@ -36,7 +40,7 @@ def run(
     from evensphere.recipes.run import train
 
     console = Console(stderr=True, highlight=False)
-    chosen = with_data(get_recipe(recipe, arm), data).set(setting or [])
+    chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
     train(chosen, out, resume, branch, devices, console)
     typer.echo(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -62,6 +62,12 @@ class Source(ABC):
     def labels(self) -> Int64[Tensor, " n"] | None:
         """Class of every image in [0, len(class_names)), or None. Only evaluation and subsetting call this."""
 
+    def groups(self) -> Int64[Tensor, " n"] | None:
+        """Which images are takes of one thing (a burst, a track, a patient): the same number in [0, number of groups)
+        for all of them; None where that is not known. A group counts once in population statistics and stays together
+        in splits."""
+        return None
+
 
 class ArraySource(Source):
     """Images of one size, held in memory as one uint8 tensor [N, C, H, W].
@@ -123,6 +129,10 @@ class Subset(Source):
     def labels(self) -> Int64[Tensor, " m"] | None:
         labels = self.source.labels()
         return None if labels is None else labels[self.indices]
+
+    def groups(self) -> Int64[Tensor, " m"] | None:
+        groups = self.source.groups()
+        return None if groups is None else groups[self.indices]
 
 
 def take(source: Source, indices: Int64[Tensor, " m"]) -> Source:

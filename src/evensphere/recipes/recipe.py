@@ -16,6 +16,7 @@ from typing import Any, Literal, get_type_hints
 import torch
 
 from evensphere.data import SOURCES
+from evensphere.data.kinds import OWN, kind_of
 from evensphere.data.source import Source
 from evensphere.engine.checkpoint import Heritage
 from evensphere.errors import InputError, unknown_name
@@ -189,13 +190,21 @@ def get_recipe(name: str, arm: str = "gh", **options: Any) -> Recipe:
     return recipe
 
 
-def with_data(recipe: Recipe, data: str | None) -> Recipe:
-    """The recipe on other data: a path for its data set, or the name of another one."""
-    if data is None:
+def with_data(recipe: Recipe, *data: str) -> Recipe:
+    """The recipe on other data: the name of a data set, or a path, or several paths that are one collection.
+
+    A recipe for anybody's own images takes any kind of collection (see `kind_of`); one for a named data set takes the
+    path of that.
+    """
+    if not data:
         return recipe
-    if data in SOURCES and not Path(data).exists():
-        return replace(recipe, data=Part(data))
-    return replace(recipe, data=recipe.data.replace(path=data))
+    if data[0] in SOURCES and not Path(data[0]).exists():
+        return replace(recipe, data=Part(data[0]))
+    path = data[0] if len(data) == 1 else list(data)
+    kind = kind_of(data[0])
+    if recipe.data.name not in OWN or recipe.data.name == kind:
+        return replace(recipe, data=recipe.data.replace(path=path))
+    return replace(recipe, data=Part(kind, path=path))
 
 
 def arm_parts(

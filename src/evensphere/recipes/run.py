@@ -22,8 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from evensphere.data.augment import Views
-from evensphere.data.folder import labelled, readable, scan
+from evensphere.data.folder import labelled
 from evensphere.data.loader import Loader
+from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor

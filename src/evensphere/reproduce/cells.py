@@ -118,5 +118,5 @@ def _cell(arm: str, scale: Scale, seed: int, data: str | None) -> Cell:
         settings += ["data.imbalance=1", f"data.largest={scale.balanced}"]
     if scale.recipe == "digits-lt":  # which digits are rare must not be the same in every run
         settings.append(f"data.seed={seed}")
-    recipe = with_data(get_recipe(scale.recipe, recipe_arm), data).set(settings)
+    recipe = with_data(get_recipe(scale.recipe, recipe_arm), *([] if data is None else [data])).set(settings)
     return Cell(f"{arm}-seed{seed}", arm, recipe, None if branch is None else f"{branch}-seed{seed}")

@@ -1,0 +1,41 @@
+"""What kind of collection a path is, so that `--data ANYTHING` is all a person has to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# the sources that take anybody's own images, by what their path looks like
+OWN = ("folder", "list", "table", "archive", "array", "hub", "shards")
+
+_BY_ENDING = {
+    **dict.fromkeys((".txt", ".lst"), "list"),
+    **dict.fromkeys((".csv", ".tsv", ".parquet"), "table"),
+    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
+    **dict.fromkeys((".npy", ".npz"), "array"),
+}
+_HUB_FILES = ("dataset_dict.json", "dataset_info.json")  # of `datasets.save_to_disk`
+
+
+def kind_of(path: str) -> str:
+    """The source that reads `path`, one of OWN.
+
+    A list, a table, an archive and an array are known by their names' endings. hub: hf://OWNER/NAME, or a folder made
+    by `datasets.save_to_disk`. shards: several tar files, as a pattern (train-{000..099}.tar, *.tar), a web address or
+    a folder that holds nothing else. folder: every other folder, and patterns of image files.
+    """
+    if path.startswith("hf://"):
+        return "hub"
+    name = path.rstrip("/").rsplit("/", 1)[-1].lower()
+    if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith((".tar", ".tar.gz"))):
+        return "shards"
+    here = Path(path).expanduser()
+    if here.is_dir():
+        if any((here / file).is_file() for file in _HUB_FILES):
+            return "hub"
+        return "shards" if _holds_tars_only(here) else "folder"
+    return next((kind for ending, kind in _BY_ENDING.items() if name.endswith(ending)), "folder")
+
+
+def _holds_tars_only(folder: Path) -> bool:
+    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return bool(visible) and all(entry.name.lower().endswith((".tar", ".tar.gz")) for entry in visible)
