@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evensphere.data.partition import Division, divide, few_shot, published_profiles
-from evensphere.data.subset import PROFILES, long_tail_counts, long_tail_indices
+from evensphere.data.partition import Division, divide, few_shot
+from evensphere.data.subset import PROFILES, long_tail_counts, long_tail_indices, published_profiles
 from evensphere.errors import InputError
 
 PUBLISHED = np.load(Path(__file__).parent.parent / "golden" / "cifar100_lt_published_counts.npz")
