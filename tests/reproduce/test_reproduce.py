@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -98,7 +99,7 @@ def test_data_sets_of_every_skew_are_of_one_size(scale: str) -> None:
     num_classes, whole = {"tiny": (10, 114), "small": (100, 450), "paper": (100, 450)}[scale]
     sizes = []
     for cell in table_cells("skew", scale, seeds=1, data=None):
-        options = {"imbalance": 20, "largest": whole, "profile": "exp"} | cell.recipe.data.options
+        options: dict[str, Any] = {"imbalance": 20, "largest": whole, "profile": "exp"} | cell.recipe.data.options
         sizes.append(sum(long_tail_counts(options["largest"], num_classes, options["imbalance"], options["profile"])))
     assert max(sizes) <= 1.04 * min(sizes)
 
