@@ -192,9 +192,7 @@ def _files(
     if group_of is not None:
         number: dict[str, int] = {}
         groups = torch.tensor([number.setdefault(group_of(path), len(number)) for path in paths])
-    return FileSource(
-        name, root, paths, labels=torch.tensor([labels[i] for i in order]), class_names=names, groups=groups
-    )
+    return FileSource(name, root, paths, 3, torch.tensor([labels[i] for i in order]), names, groups)
 
 
 # What torchvision's objects hold
