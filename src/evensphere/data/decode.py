@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
@@ -28,7 +29,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM")
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-EncodedImage = str | Path | IO[bytes]
+EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to those who check types at run time
 
 
 def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:

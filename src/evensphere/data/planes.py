@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from evensphere.data.source import UnreadableImage
 from evensphere.errors import InputError
+
+_Stream = IO[bytes] | BytesIO  # see `decode.EncodedImage`
 
 _NPY = b"\x93NUMPY"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -44,7 +47,7 @@ class Planes(NamedTuple):
     alpha: bool = False
 
 
-def read_planes(file: str | Path | IO[bytes]) -> Planes | None:
+def read_planes(file: str | Path | _Stream) -> Planes | None:
     """The numbers in a .npy file, a TIFF, or a PNG of 16 bits; None for a file of another kind.
 
     Of several pages the first counts, unless they are the channels of one image. Raises UnreadableImage, or whatever
@@ -59,7 +62,7 @@ def read_planes(file: str | Path | IO[bytes]) -> Planes | None:
     return planes
 
 
-def count_channels(file: str | Path | IO[bytes]) -> int | None:
+def count_channels(file: str | Path | _Stream) -> int | None:
     """Channels by the header of a .npy file or TIFF, alpha left out; None for a file of another kind."""
     if isinstance(file, str | Path):
         with open(file, "rb") as stream:
@@ -111,7 +114,7 @@ def with_bits(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return values if values.dtype == np.uint8 else np.rint(values * 255).astype(np.uint8)
 
 
-def _read(stream: IO[bytes]) -> Planes | None:
+def _read(stream: _Stream) -> Planes | None:
     start = stream.read(26)
     stream.seek(0)
     if start.startswith(_NPY):
@@ -155,7 +158,7 @@ def _in_range(values: NDArray[Any]) -> NDArray[Any]:
 # .npy
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _npy_header(stream: _Stream) -> tuple[tuple[int, ...], np.dtype[Any]]:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(stream)
     if version not in read:
@@ -176,7 +179,7 @@ def _as_hwc(values: NDArray[Any]) -> NDArray[Any]:
 # TIFF
 
 
-def _tiff(stream: IO[bytes]) -> Any:
+def _tiff(stream: _Stream) -> Any:
     try:
         import tifffile
     except ImportError:
@@ -224,7 +227,7 @@ def _read_tiff(opened: Any) -> Planes | None:
 # PNG
 
 
-def _read_png(stream: IO[bytes]) -> Planes:
+def _read_png(stream: _Stream) -> Planes:
     """By torchvision: Pillow cuts 16-bit colour to 8 bits."""
     from torchvision.io import ImageReadMode, decode_image
 
