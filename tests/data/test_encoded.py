@@ -13,6 +13,7 @@ from tests.data.image_files import write
 
 from evensphere.data import encoded
 from evensphere.data.augment import Views
+from evensphere.data.decode import count_channels
 from evensphere.data.folder import FolderSource, folder
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Subset
@@ -52,8 +53,12 @@ def test_some_headers_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     for i in range(100):
         grey(tmp_path / f"{i:03}.png")
     looked: list[str] = []
-    count = encoded.count_channels
-    monkeypatch.setattr(encoded, "count_channels", lambda file: looked.append(str(file)) or count(file))
+
+    def look(file: Path) -> int:
+        looked.append(str(file))
+        return count_channels(file)
+
+    monkeypatch.setattr(encoded, "count_channels", look)
     source = FolderSource(tmp_path)
     assert not looked, "not before it is asked"
     assert source.channels == source.channels == 1
@@ -89,7 +94,7 @@ def deep(root: Path, count: int = 6) -> Path:
 def test_16_bits_reach_the_views(tmp_path: Path) -> None:
     """A contrast that 8 bits cannot hold: two levels of 256 become the many that were written."""
     views = Views(16, jitter=(0, 0, 0, 0), gray=0, mean=(0.0,), std=(1.0,), flip=0.5)
-    levels = {}
+    levels: dict[int, list[int]] = {}
     for bits in (8, 16):
         source = folder(deep(tmp_path / "deep"), bits=bits).pretrain
         assert (source.bits, source.channels) == (bits, 1)

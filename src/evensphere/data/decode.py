@@ -6,6 +6,7 @@ scans. Each either becomes the picture a viewer would show, or is reported with 
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from io import BytesIO
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evensphere.data import planes
 from evensphere.data.source import Pixels, UnreadableImage
@@ -26,6 +27,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
 
 # What a file may turn out to be, whatever its name says. Others are not tried: EPS, for one, starts a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of dirt, too, and is not to print it
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -40,7 +43,7 @@ def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
         number is read from TIFF and .npy files that have it ([H, W, C], or [C, H, W] where the first axis is shorter
         than the last).
     bits: 8 gives uint8, and 16-bit numbers are divided by 257, so that full scale stays full scale. 16 keeps what TIFF,
-        PNG, PGM and .npy hold, as float32 in 0..1.
+        .npy and grey PNG and PGM files hold, as float32 in 0..1; 16-bit colour of other kinds is refused.
 
     Raises UnreadableImage with a one-line reason. Pillow bounds what is allocated: an image that says it has more than
     179 million pixels is refused as a decompression bomb.
@@ -81,6 +84,10 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
         return planes.with_bits(planes.fit(found, channels), bits)
     try:
         with Image.open(file, formats=_FORMATS) as image:
+            if bits == 16 and _is_cut(image):
+                raise UnreadableImage(
+                    f"16-bit colour in a {image.format} file is read with 8 bits only; save it as TIFF, or set bits=8"
+                )
             image.load()  # by itself, so that what fails in `_upright` can only be metadata
             return _picture(_upright(image), channels, bits)
     except UnidentifiedImageError:
@@ -88,6 +95,19 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
         if found is None:
             raise
         return planes.with_bits(planes.fit(found, channels), bits)
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Whether Pillow is about to make 8 bits of 16. (torchvision's reader would keep them, but a damaged file makes it
+    crash the process.)"""
+    if not isinstance(image, ImageFile.ImageFile) or image.mode.startswith("I"):
+        return False
+    return any(";16" in str(tile.args) or _deep_ppm(tile.args) for tile in image.tile)
+
+
+def _deep_ppm(arguments: Any) -> bool:
+    """Of a colour PPM Pillow's decoder is told the mode and the largest number."""
+    return isinstance(arguments, tuple) and len(arguments) == 2 and isinstance(arguments[1], int) and arguments[1] > 255
 
 
 def _picture(image: Image.Image, channels: int, bits: int) -> NDArray[Any]:

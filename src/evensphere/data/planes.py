@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from evensphere.data.source import UnreadableImage
 from evensphere.errors import InputError
@@ -25,8 +23,9 @@ from evensphere.errors import InputError
 _Stream = IO[bytes] | BytesIO  # see `decode.EncodedImage`
 
 _NPY = b"\x93NUMPY"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong with a file is told as the reason
 
 # What an EXIF orientation does to rows and columns
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -48,7 +47,7 @@ class Planes(NamedTuple):
 
 
 def read_planes(file: str | Path | _Stream) -> Planes | None:
-    """The numbers in a .npy file, a TIFF, or a PNG of 16 bits; None for a file of another kind.
+    """The numbers in a .npy file or a TIFF; None for a file of another kind.
 
     Of several pages the first counts, unless they are the channels of one image. Raises UnreadableImage, or whatever
     the reader raises on malformed bytes; InputError where a TIFF is met and tifffile is not installed.
@@ -115,7 +114,7 @@ def with_bits(values: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 def _read(stream: _Stream) -> Planes | None:
-    start = stream.read(26)
+    start = stream.read(8)
     stream.seek(0)
     if start.startswith(_NPY):
         shape, _ = _npy_header(stream)
@@ -125,9 +124,6 @@ def _read(stream: _Stream) -> Planes | None:
     if start.startswith(_TIFF):
         with _tiff(stream) as opened:
             return _read_tiff(opened)
-    if start.startswith(_PNG) and start[24:25] == b"\x10":  # the depth in the header
-        _check_size([int.from_bytes(start[place : place + 4]) for place in (16, 20)])
-        return _read_png(stream)
     return None
 
 
@@ -186,7 +182,6 @@ def _tiff(stream: _Stream) -> Any:
         raise InputError(
             "TIFF files with 16 bits or several channels are read with tifffile; pip install 'evensphere[tiff]'."
         ) from None
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said in skipped.csv
     return tifffile.TiffFile(stream)
 
 
@@ -222,16 +217,3 @@ def _read_tiff(opened: Any) -> Planes | None:
     if tag is not None and tag.value in _UPRIGHT:
         values = _UPRIGHT[tag.value](values)
     return Planes(_in_range(values), layout.alpha)
-
-
-# PNG
-
-
-def _read_png(stream: _Stream) -> Planes:
-    """By torchvision: Pillow cuts 16-bit colour to 8 bits."""
-    from torchvision.io import ImageReadMode, decode_image
-
-    data = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
-    pixels: Tensor = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    values = pixels.permute(1, 2, 0).numpy()
-    return Planes(values, alpha=values.shape[2] in (2, 4))
