@@ -19,7 +19,6 @@ from PIL import Image, ImageOps
 
 from evensphere.data.decode import count_channels, decode
 from evensphere.data.source import UnreadableImage
-from evensphere.errors import InputError
 
 RANDOM = np.random.RandomState(0)
 
@@ -231,7 +230,7 @@ def test_headers_of_no_images_say_why(tmp_path: Path) -> None:
         count_channels(tmp_path / "gone.jpg")
 
 
-def test_without_tifffile_it_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tifffile_the_reason_is_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiff(photometric="minisblack", planarconfig="contig")(tmp_path / "a.tif", numbers(4, 5, 6))
     imported = builtins.__import__
 
@@ -241,5 +240,7 @@ def test_without_tifffile_it_is_one_sentence(tmp_path: Path, monkeypatch: pytest
         return imported(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"pip install 'evensphere\[tiff\]'"):
+    with pytest.raises(UnreadableImage, match=r"pip install 'evensphere\[tiff\]'"):
         decode(tmp_path / "a.tif", 6)
+    Image.new("RGB", (3, 2)).save(tmp_path / "b.tif")
+    assert decode(tmp_path / "b.tif", 3).shape == (3, 2, 3), "a picture needs no more than Pillow"

@@ -65,7 +65,7 @@ SOURCE_INFO = {
     ),
     "folder": SourceInfo(
         summary="your own image files: a flat folder, class folders, or train/val/test folders",
-        size="any number of JPEG, PNG, BMP, WebP, GIF, TIFF, PPM or PGM files of any size",
+        size="any number of JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, PGM or .npy files of any size",
         classes="the folders' names, if there are any; labels are needed for evaluation only",
         licence="yours",
         how_to_get="--data PATH",

@@ -21,7 +21,6 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evensphere.data import planes
 from evensphere.data.source import Pixels, UnreadableImage
-from evensphere.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
 
@@ -51,7 +50,7 @@ def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
     with _quiet:
         try:
             pixels = _read(file, channels, bits)
-        except (UnreadableImage, InputError):
+        except UnreadableImage:
             raise
         except Exception as error:  # readers raise almost anything on malformed bytes
             raise UnreadableImage(_reason(error, file)) from error
@@ -70,7 +69,7 @@ def count_channels(file: EncodedImage) -> int:
                 if (count := planes.count_channels(file)) is None:
                     raise
                 return count
-        except (UnreadableImage, InputError):
+        except UnreadableImage:
             raise
         except Exception as error:
             raise UnreadableImage(_reason(error, file)) from error

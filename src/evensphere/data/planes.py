@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evensphere.data.source import UnreadableImage
-from evensphere.errors import InputError
 
 _Stream = IO[bytes] | BytesIO  # see `decode.EncodedImage`
 
@@ -50,7 +49,7 @@ def read_planes(file: str | Path | _Stream) -> Planes | None:
     """The numbers in a .npy file or a TIFF; None for a file of another kind.
 
     Of several pages the first counts, unless they are the channels of one image. Raises UnreadableImage, or whatever
-    the reader raises on malformed bytes; InputError where a TIFF is met and tifffile is not installed.
+    the reader raises on malformed bytes.
     """
     if isinstance(file, str | Path):
         with open(file, "rb") as stream:
@@ -179,8 +178,8 @@ def _tiff(stream: _Stream) -> Any:
     try:
         import tifffile
     except ImportError:
-        raise InputError(
-            "TIFF files with 16 bits or several channels are read with tifffile; pip install 'evensphere[tiff]'."
+        raise UnreadableImage(
+            "a TIFF of 16 bits or many channels needs tifffile; pip install 'evensphere[tiff]'"
         ) from None
     return tifffile.TiffFile(stream)
 
