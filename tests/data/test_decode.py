@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
+import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from tests.data import dirt
+from tests.data.dirt import sample_photos
 from tests.data.image_files import write
 
-from evensphere.data.decode import decode
+from evensphere.data.decode import count_channels, decode
 from evensphere.data.source import UnreadableImage
 
 
@@ -94,7 +106,6 @@ def test_orientation_is_read_from_jpegs_too(tmp_path: Path) -> None:
     assert decode(write(tmp_path / "a.jpg", exif=exif), 3).shape == (3, 8, 6)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_exif_does_not_lose_the_picture(tmp_path: Path) -> None:
     for junk in (b"Exif\0\0not a tiff header", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"):
         assert decode(write(tmp_path / "a.jpg", exif=junk), 3).shape == (3, 6, 8)
@@ -156,3 +167,156 @@ def test_decompression_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UnreadableImage, match="decompression bomb"):
         decode(tmp_path / "a.png", 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bytes that nobody wrote
+
+
+def valid_bytes() -> dict[str, bytes]:
+    """A photograph in every format that is read, in the modes that take other paths through the decoder."""
+    photo = sample_photos(1)[0].resize((24, 20))
+    ways: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+        "jpeg": (photo, "jpeg", {}),
+        "progressive": (photo, "jpeg", {"progressive": True}),
+        "cmyk": (photo.convert("CMYK"), "jpeg", {}),
+        "png": (photo, "png", {}),
+        "palette": (photo.quantize(16), "png", {"transparency": 3}),
+        "deep": (Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257), "png", {}),
+        "gif": (photo, "gif", {}),
+        "tiff": (photo, "tiff", {}),
+        "packed": (photo, "tiff", {"compression": "tiff_lzw"}),
+        "jpeg in tiff": (photo, "tiff", {"compression": "jpeg"}),
+        "webp": (photo, "webp", {}),
+        "lossless": (photo.convert("RGBA"), "webp", {"lossless": True}),
+        "bmp": (photo, "bmp", {}),
+        "ppm": (photo, "ppm", {}),
+    }
+    found = {name: dirt.encoded(image, kind, **options) for name, (image, kind, options) in ways.items()}
+    return found | {"npy": dirt.array(photo), "tiff of 16 bits": dirt.colour_of_16_bits(photo)}
+
+
+VALID = valid_bytes()
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Some bytes changed, mostly in the header, and perhaps the end cut off."""
+    data = bytearray(draw(st.sampled_from(list(VALID.values()))))
+    place = st.one_of(st.integers(0, min(99, len(data) - 1)), st.integers(0, len(data) - 1))
+    for where, byte in draw(st.lists(st.tuples(place, st.integers(0, 255)), max_size=8)):
+        data[where] = byte
+    return bytes(data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))])
+
+
+def outcome(read: Callable[[], Any]) -> Any:
+    """What is read, or the reason why not."""
+    try:
+        return read()
+    except UnreadableImage as reason:
+        return str(reason)
+
+
+def check_that_damage_is_survived(data: bytes, channels: int, bits: int) -> None:
+    """It becomes an image or says why not: no other exception, no warning, no end of time."""
+    started = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = outcome(lambda: decode(BytesIO(data), channels, bits))
+        count = outcome(lambda: count_channels(BytesIO(data)))
+    if isinstance(pixels, str):
+        assert pixels
+        assert "\n" not in pixels
+    else:
+        assert pixels.shape[0] == channels
+        assert pixels.dtype == (torch.uint8 if bits == 8 else torch.float32)
+        assert pixels.numel() > 0
+    assert count
+    assert isinstance(count, str) or count >= 1
+    assert time.process_time() - started < 20
+
+
+CHANNELS, BITS = st.sampled_from([1, 3, 4, 6]), st.sampled_from([8, 16])
+
+
+@settings(max_examples=150, deadline=None)
+@given(damaged(), CHANNELS, BITS)
+def test_damaged_bytes_decode_or_say_why_not(data: bytes, channels: int, bits: int) -> None:
+    check_that_damage_is_survived(data, channels, bits)
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None)
+@given(damaged(), CHANNELS, BITS)
+def test_much_damage(data: bytes, channels: int, bits: int) -> None:
+    check_that_damage_is_survived(data, channels, bits)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=300), CHANNELS, BITS)
+def test_noise_is_no_image(data: bytes, channels: int, bits: int) -> None:
+    check_that_damage_is_survived(data, channels, bits)
+
+
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    """Whole images that would unpack to 200 million pixels and more, each in a few kilobytes: what a fresh process
+    takes for refusing all of them, measured."""
+    (tmp_path / "whole.png").write_bytes(dirt.black_png(20_000, 10_000))
+    photo = Image.new("L", (1, 1))
+    for kind, ending in (("gif", "gif"), ("ppm", "pgm"), ("bmp", "bmp")):
+        (tmp_path / f"header.{ending}").write_bytes(dirt.encoded(photo, kind))
+    huge = struct.pack("<H", 60_000)
+    gif = bytearray((tmp_path / "header.gif").read_bytes())
+    gif[6:10] = huge * 2
+    (tmp_path / "header.gif").write_bytes(gif)
+    (tmp_path / "header.pgm").write_bytes(b"P5 60000 60000 255\n")
+    bmp = bytearray((tmp_path / "header.bmp").read_bytes())
+    bmp[18:26] = struct.pack("<II", 60_000, 60_000)
+    (tmp_path / "header.bmp").write_bytes(bmp)
+    code = """
+import resource, sys
+from pathlib import Path
+from evensphere.data.decode import decode
+from evensphere.data.source import UnreadableImage
+try:
+    decode("nothing.png", 3)  # all is imported now
+except UnreadableImage:
+    pass
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    for channels, bits in ((3, 8), (1, 16)):
+        try:
+            decode(file, channels, bits)
+        except UnreadableImage as reason:
+            assert "decompression bomb" in str(reason), (file, reason)
+        else:
+            sys.exit(f"{file} was unpacked")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30, "MiB"
+
+
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()  # every reader there is
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    (tmp_path / "a.jpg").write_bytes(dirt.program(Image.new("RGB", (1, 1))))
+    with pytest.raises(UnreadableImage, match="not an image"):
+        decode(tmp_path / "a.jpg", 3)
+
+
+def test_no_warning_comes_out_of_any_thread_and_the_filters_stay(tmp_path: Path) -> None:
+    """Each thread meets files that Pillow warns of; afterwards warnings are what they were."""
+    photo = sample_photos(1)[0]
+    (tmp_path / "a.jpg").write_bytes(dirt.encoded(photo, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as pool:
+            shapes = {tuple(pixels.shape) for pixels in pool.map(lambda _: decode(tmp_path / "a.jpg", 3), range(200))}
+        assert list(warnings.filters) == before
+        assert shapes == {(3, photo.height, photo.width)}
+        assert not told
+        warnings.warn("still heard", stacklevel=1)
+        assert len(told) == 1

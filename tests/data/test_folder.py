@@ -74,8 +74,10 @@ def test_paths_that_hold_no_images_are_one_sentence(tmp_path: Path, monkeypatch:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no image files \(\.jpg"):
         folder(tmp_path / "empty")
-    with pytest.raises(InputError, match="not 4"):
-        folder(file.parent, channels=4)
+    with pytest.raises(InputError, match="channels = 0 was given"):
+        folder(file.parent, channels=0)
+    with pytest.raises(InputError, match="bits = 12 was given"):
+        folder(file.parent, bits=12)
 
     def refuse(_: str) -> None:
         raise PermissionError(13, "Permission denied")

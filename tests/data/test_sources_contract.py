@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.torchvision_files import TORCHVISION, without_checksums
 
 from evensphere.data import SOURCE_INFO, SOURCES
 from evensphere.data.card import write_split
@@ -60,13 +61,31 @@ def split_options(root: Path) -> dict[str, Any]:
     return {"path": root / "split"}
 
 
+def torchvision_options(name: str) -> Callable[[Path], dict[str, Any]]:
+    write, options = TORCHVISION[name]
+
+    def make(root: Path) -> dict[str, Any]:
+        write(root)
+        return {"path": root, **options}
+
+    return make
+
+
 MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "digits": digits_options,
     "cifar10": cifar10_options,
     "cifar100": cifar100_options,
     "folder": folder_options,
     "split": split_options,
+    **{name: torchvision_options(name) for name in TORCHVISION},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files_of_our_own() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        without_checksums(patch)
+        yield
 
 
 @pytest.fixture(scope="module", params=SOURCES)

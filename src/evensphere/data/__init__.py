@@ -14,6 +14,17 @@ SOURCES = {
     "cifar100": "evensphere.data.cifar:cifar100",
     "folder": "evensphere.data.folder:folder",
     "split": "evensphere.data.card:split",
+    "fashion-mnist": "evensphere.data.torchvision_sets:fashion_mnist",
+    "svhn": "evensphere.data.torchvision_sets:svhn",
+    "eurosat": "evensphere.data.torchvision_sets:eurosat",
+    "food101": "evensphere.data.torchvision_sets:food101",
+    "flowers102": "evensphere.data.torchvision_sets:flowers102",
+    "pets": "evensphere.data.torchvision_sets:pets",
+    "dtd": "evensphere.data.torchvision_sets:dtd",
+    "caltech101": "evensphere.data.torchvision_sets:caltech101",
+    "caltech256": "evensphere.data.torchvision_sets:caltech256",
+    "gtsrb": "evensphere.data.torchvision_sets:gtsrb",
+    "inaturalist": "evensphere.data.torchvision_sets:inaturalist",
 }
 
 
@@ -25,6 +36,10 @@ class SourceInfo(NamedTuple):
     classes: str
     licence: str
     how_to_get: str
+
+
+def _torchvision(files: str) -> str:
+    return f"--set data.path=PATH to the folder that holds {files}, or data.download=true"
 
 
 SOURCE_INFO = {
@@ -51,7 +66,7 @@ SOURCE_INFO = {
     ),
     "folder": SourceInfo(
         summary="your own image files: a flat folder, class folders, or train/val/test folders",
-        size="any number of JPEG, PNG, BMP, WebP, GIF, TIFF, PPM or PGM files of any size",
+        size="any number of JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, PGM or .npy files of any size",
         classes="the folders' names, if there are any; labels are needed for evaluation only",
         licence="yours",
         how_to_get="--data PATH",
@@ -62,5 +77,82 @@ SOURCE_INFO = {
         classes="those of the collection",
         licence="that of the collection",
         how_to_get="evensphere split SOURCE --out FOLDER, then --data FOLDER",
+    ),
+    "fashion-mnist": SourceInfo(
+        summary="Fashion-MNIST, clothes",
+        size="70,000 grey images of 28x28 (60,000 train, 10,000 test)",
+        classes="10",
+        licence="MIT",
+        how_to_get=_torchvision("FashionMNIST/raw"),
+    ),
+    "svhn": SourceInfo(
+        summary="SVHN, cropped house numbers",
+        size="99,289 RGB images of 32x32 (73,257 train, 26,032 test)",
+        classes="10",
+        licence="for non-commercial use only, says its page (Netzer et al., 2011)",
+        how_to_get=_torchvision("train_32x32.mat and test_32x32.mat"),
+    ),
+    "eurosat": SourceInfo(
+        summary="EuroSAT, land use seen by Sentinel-2",
+        size="27,000 RGB images of 64x64, not divided",
+        classes="10",
+        licence="MIT",
+        how_to_get=_torchvision("eurosat/2750"),
+    ),
+    "food101": SourceInfo(
+        summary="Food-101, dishes; the training labels are noisy",
+        size="101,000 RGB images of at most 512x512 (75,750 train, 25,250 test)",
+        classes="101",
+        licence="none stated; the photos are Foodspotting's, for scientific fair use",
+        how_to_get=_torchvision("food-101"),
+    ),
+    "flowers102": SourceInfo(
+        summary="Oxford 102 Flowers",
+        size="8,189 RGB images of 500 pixels and more (1,020 train, 1,020 validation, 6,149 test)",
+        classes="102",
+        licence="none stated; its authors ask for a citation (Nilsback & Zisserman, 2008)",
+        how_to_get=_torchvision("flowers-102"),
+    ),
+    "pets": SourceInfo(
+        summary="Oxford-IIIT Pet, cats and dogs",
+        size="7,349 RGB images of any size (3,680 train, 3,669 test)",
+        classes="37",
+        licence="CC BY-SA 4.0",
+        how_to_get=_torchvision("oxford-iiit-pet"),
+    ),
+    "dtd": SourceInfo(
+        summary="Describable Textures Dataset, its first partition",
+        size="5,640 RGB images of 300 to 640 pixels (1,880 each of train, validation, test)",
+        classes="47",
+        licence="none stated; made available for research purposes (Cimpoi et al., 2014)",
+        how_to_get=_torchvision("dtd/dtd"),
+    ),
+    "caltech101": SourceInfo(
+        summary="Caltech-101, objects, naturally skewed",
+        size="8,677 images of about 300x200, some grey, not divided",
+        classes="101 (the background is left out)",
+        licence="CC BY 4.0 (CaltechDATA)",
+        how_to_get=_torchvision("caltech101/101_ObjectCategories"),
+    ),
+    "caltech256": SourceInfo(
+        summary="Caltech-256, objects, naturally skewed",
+        size="30,607 images of any size, some grey, not divided",
+        classes="257 (with clutter)",
+        licence="none stated (Griffin et al., 2007)",
+        how_to_get=_torchvision("caltech256/256_ObjectCategories"),
+    ),
+    "gtsrb": SourceInfo(
+        summary="German Traffic Sign Recognition Benchmark: frames of films, naturally skewed",
+        size="39,270 RGB images of 15 to 250 pixels (26,640 train, 12,630 test)",
+        classes="43",
+        licence="none stated; its authors ask for a citation (Stallkamp et al., 2012)",
+        how_to_get=_torchvision("gtsrb/GTSRB"),
+    ),
+    "inaturalist": SourceInfo(
+        summary="iNaturalist 2021 (version=2021_mini, 2019, 2018, 2017 for the others), animals and plants",
+        size="2,786,843 RGB images of at most 500 pixels (2,686,843 train, 100,000 test); 2021_mini: 500,000 train",
+        classes="10,000 species (2017: 5,089; 2018: 8,142; 2019: 1,010)",
+        licence="each photo its photographer's; for non-commercial research and education",
+        how_to_get=_torchvision("2021_train and 2021_valid, or the folder of the version"),
     ),
 }

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from evensphere.data.crop import crop_boxes, cut_crop, resize_and_center, resized_crop
+from evensphere.data.crop import crop_boxes, cut_crop, resize_and_center, resized_crop, unit
 from evensphere.data.randaugment import LARGEST, randaugment
-from evensphere.data.source import Batch
+from evensphere.data.source import Batch, PixelBatch, Pixels
 from evensphere.data.subbatch import update
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
@@ -236,9 +236,7 @@ class Views:
         strength = None if strength is None else strength.cpu()
         return tuple(self._view(batch.images, index, epoch, view, strength) for view in self.all_views)
 
-    def plain(
-        self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]]
-    ) -> Float32[Tensor, "batch c size size"]:
+    def plain(self, images: PixelBatch | Sequence[Pixels]) -> Float32[Tensor, "batch c size size"]:
         """What evaluation sees: the central square, normalised. A sequence may hold images of different sizes."""
         if isinstance(images, Tensor):
             self._check_channels([images])
@@ -246,10 +244,10 @@ class Views:
         else:
             self._check_channels(images)
             central = torch.stack([resize_and_center(image, self.size) for image in images])
-        return self._normalise(central.to(torch.float32).div_(255))
+        return self._normalise(unit(central))
 
     def weak(
-        self, images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "c _ _"]], index: Int64[Tensor, " batch"]
+        self, images: PixelBatch | Sequence[Pixels], index: Int64[Tensor, " batch"]
     ) -> Float32[Tensor, "batch c size size"]:
         """What the paper's probe is fitted on: one random crop and, with the views' chance, a flip.
 
@@ -263,18 +261,16 @@ class Views:
             boxes = torch.cat([corners, torch.full_like(corners, self.size)], dim=1)
             return self._normalise(resized_crop(pad(images, [border] * 4), boxes, self.size, "bilinear", flip))
         crops = torch.stack([self._weak_crop(image, int(i)) for image, i in zip(images, index, strict=True)])
-        pixels = crops.to(torch.float32).div_(255)
+        pixels = unit(crops)
         update(pixels, flip, lambda flipped: flipped.flip(3))
         return self._normalise(pixels)
 
-    def _weak_crop(self, image: UInt8[Tensor, "c h w"], index: int) -> UInt8[Tensor, "c {self.size} {self.size}"]:
+    def _weak_crop(self, image: Pixels, index: int) -> Pixels:
         height, width = image.shape[1:]
         box = crop_boxes(self.seed, 0, _WEAK, torch.tensor([index]), height, width, (0.08, 1.0), self.ratio)[0]
         return cut_crop(image, box, self.size, self.interpolation)
 
-    def crop_one(
-        self, image: UInt8[Tensor, "c h w"], epoch: int, view: int, index: int
-    ) -> UInt8[Tensor, "c size size"]:
+    def crop_one(self, image: Pixels, epoch: int, view: int, index: int) -> Pixels:
         """The crop of one image for one view, for workers that decode files; `__call__` does the rest."""
         height, width = image.shape[1:]
         size, scale = self._geometry(view)
@@ -287,7 +283,7 @@ class Views:
 
     def _view(
         self,
-        images: UInt8[Tensor, "batch c h w"] | Sequence[UInt8[Tensor, "batch c _ _"]],
+        images: PixelBatch | Sequence[PixelBatch],
         index: Int64[Tensor, " batch"],
         epoch: int,
         view: int,
@@ -305,7 +301,7 @@ class Views:
             if self.interpolation == "bicubic":
                 pixels.clamp_(0, 1)
         else:
-            pixels = images[view].to(torch.float32).div_(255)
+            pixels = unit(images[view])
             update(pixels, flip, lambda crops: crops.flip(3))
         self._recolour(pixels, view, draw)
         if strength is not None:

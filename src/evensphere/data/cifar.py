@@ -7,19 +7,17 @@ unpickling runs whatever code the file holds: it is opened only if it is, by its
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import warnings
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
+from evensphere.data.roots import downloading, roots_of
 from evensphere.data.source import ArraySource, Splits
 from evensphere.data.subset import long_tail_splits
 from evensphere.errors import InputError
@@ -123,7 +121,7 @@ class _Loaded(NamedTuple):
 
 def _load(published: _Published, path: str | Path | None, download: bool) -> tuple[ArraySource, ArraySource]:
     """(train, test)"""
-    roots = _default_roots() if path is None else [Path(path).expanduser()]
+    roots = roots_of(path)
     found = _find(published, roots)
     if found is None and download:
         _download(published, roots[0])
@@ -147,12 +145,6 @@ def _source(name: str, records: _Records, class_names: list[str]) -> ArraySource
 
 
 # Finding the files
-
-
-def _default_roots() -> list[Path]:
-    """Where data sets are kept when the user names no folder."""
-    configured = os.environ.get("EVENSPHERE_DATA")
-    return [*([Path(configured).expanduser()] if configured else []), Path.home() / ".cache" / "evensphere"]
 
 
 def _find(published: _Published, roots: list[Path]) -> tuple[Callable[[_Published, Path], _Loaded], Path] | None:
@@ -264,18 +256,10 @@ def _contents(file: Path) -> bytes:
 
 
 def _download(published: _Published, root: Path) -> None:
-    """torchvision's download and unpacking, md5-checked; one process at a time, the others find the files there."""
+    """torchvision's download and unpacking, md5-checked."""
     from torchvision.datasets.utils import download_and_extract_archive
 
     python = _torchvision(published)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{python.filename}.lock"):
-            if _find(published, [root]) is None:
-                download_and_extract_archive(python.url, str(root), filename=python.filename, md5=python.tgz_md5)
-    except (OSError, HTTPException, RuntimeError) as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"{published.name} could not be downloaded from {python.url} into {root} ({reason}); get it by other means "
-            "and give its folder with --data PATH."
-        ) from error
+    with downloading(published.name, root, python.url):
+        if _find(published, [root]) is None:
+            download_and_extract_archive(python.url, str(root), filename=python.filename, md5=python.tgz_md5)

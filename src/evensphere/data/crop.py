@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
@@ -109,6 +109,11 @@ def resized_crop(
     return _filter(images.to(torch.float32), rows, columns)
 
 
+def unit(pixels: UInt8[Tensor, "*shape"] | Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """Pixels in 0..1, as a tensor of their own: uint8 is divided by 255, floats are in 0..1 already."""
+    return pixels.clone() if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
+
+
 def _resampling(
     outputs: Int64[Tensor, "batch size"],
     start: Int64[Tensor, "batch 1"],
@@ -162,16 +167,22 @@ def _filter(
 
 
 def cut_crop(
-    image: UInt8[Tensor, "c h w"], box: Int64[Tensor, " 4"], size: int, interpolation: str = "bilinear"
-) -> UInt8[Tensor, "c {size} {size}"]:
-    """One image's box at size x size, antialiased: what `resized_crop` gives up to the rounding to uint8."""
+    image: UInt8[Tensor, "c h w"] | Float32[Tensor, "c h w"],
+    box: Int64[Tensor, " 4"],
+    size: int,
+    interpolation: str = "bilinear",
+) -> UInt8[Tensor, "c {size} {size}"] | Float32[Tensor, "c {size} {size}"]:
+    """One image's box at size x size, antialiased: what `resized_crop` gives, for uint8 up to the rounding. Neither
+    leaves 0..255 and 0..1."""
     top, left, height, width = box.tolist()
     mode = InterpolationMode(interpolation)
     crop: Tensor = tv.resized_crop(image, top, left, height, width, [size, size], mode, antialias=True)
-    return crop
+    return crop.clamp(0, 1) if crop.is_floating_point() else crop
 
 
-def resize_and_center(images: UInt8[Tensor, "*batch c h w"], size: int) -> UInt8[Tensor, "*batch c {size} {size}"]:
+def resize_and_center(
+    images: UInt8[Tensor, "*batch c h w"] | Float32[Tensor, "*batch c h w"], size: int
+) -> UInt8[Tensor, "*batch c {size} {size}"] | Float32[Tensor, "*batch c {size} {size}"]:
     """The central square, its side resized to `size` (antialiased bilinear): what evaluation sees of an image.
 
     An image that is size x size already comes back as it is.

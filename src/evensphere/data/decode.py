@@ -6,39 +6,117 @@ scans. Each either becomes the picture a viewer would show, or is reported with 
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import IO
+from threading import Lock
+from typing import IO, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from evensphere.data.source import UnreadableImage
+from evensphere.data import planes
+from evensphere.data.source import Pixels, UnreadableImage
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
 
-EncodedImage = str | Path | IO[bytes]
+# What a file may turn out to be, whatever its name says. Others are not tried: EPS, for one, starts a program.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of dirt, too, and is not to print it
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to those who check types at run time
 
 
-def decode(file: EncodedImage, channels: int) -> UInt8[Tensor, "c h w"]:
+def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
     """The picture a viewer shows: upright by its EXIF orientation, alpha on white, the first frame of several.
 
     file: a path, or an open binary file that can seek.
-    16-bit grey is divided by 257, so that full scale stays full scale. Raises UnreadableImage with a one-line reason.
+    channels: 1 is the luminance, 3 is RGB, 4 keeps the alpha of pictures and the fourth channel of other images. Any
+        number is read from TIFF and .npy files that have it ([H, W, C], or [C, H, W] where the first axis is shorter
+        than the last).
+    bits: 8 gives uint8, and 16-bit numbers are divided by 257, so that full scale stays full scale. 16 keeps what TIFF,
+        .npy and grey PNG and PGM files hold, as float32 in 0..1; 16-bit colour of other kinds is refused.
+
+    Raises UnreadableImage with a one-line reason. Pillow bounds what is allocated: an image that says it has more than
+    179 million pixels is refused as a decompression bomb.
     """
+    with _quiet:
+        try:
+            pixels = _read(file, channels, bits)
+        except UnreadableImage:
+            raise
+        except Exception as error:  # readers raise almost anything on malformed bytes
+            raise UnreadableImage(_reason(error, file)) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def count_channels(file: EncodedImage) -> int:
+    """How many channels an image has by its header: 1 grey, 3 colour (palettes too), alpha left out; more where a TIFF
+    or .npy file has them. Raises UnreadableImage with a one-line reason."""
+    with _quiet:
+        try:
+            try:
+                with Image.open(file, formats=_FORMATS) as image:
+                    return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+            except UnidentifiedImageError:
+                if (count := planes.count_channels(file)) is None:
+                    raise
+                return count
+        except UnreadableImage:
+            raise
+        except Exception as error:
+            raise UnreadableImage(_reason(error, file)) from error
+
+
+def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
+    """[H, W, channels], uint8 or float32. Pillow reads what a viewer could show; what it does not know, or would cut to
+    8 bits, `planes` reads."""
+    pillow_first = bits == 8 and channels in (1, 3)
+    if not pillow_first and (found := planes.read_planes(file)) is not None:
+        return planes.with_bits(planes.fit(found, channels), bits)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
+            if bits == 16 and _is_cut(image):
+                raise UnreadableImage(
+                    f"16-bit colour in a {image.format} file is read with 8 bits only; save it as TIFF, or set bits=8"
+                )
             image.load()  # by itself, so that what fails in `_upright` can only be metadata
-            pixels = np.array(_to_8_bit(_upright(image)).convert("RGB" if channels == 3 else "L"))
-    except UnreadableImage:
-        raise
-    except Exception as error:  # Pillow's readers raise almost anything on malformed bytes
-        raise UnreadableImage(_reason(error, file)) from error
-    planes = pixels.reshape(*pixels.shape[:2], channels)
-    return torch.from_numpy(planes).permute(2, 0, 1).contiguous()
+            return _picture(_upright(image), channels, bits)
+    except UnidentifiedImageError:
+        found = planes.read_planes(file) if pillow_first else None
+        if found is None:
+            raise
+        return planes.with_bits(planes.fit(found, channels), bits)
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Whether Pillow is about to make 8 bits of 16. (torchvision's reader would keep them, but a damaged file makes it
+    crash the process.)"""
+    if not isinstance(image, ImageFile.ImageFile) or image.mode.startswith("I"):
+        return False
+    return any(";16" in str(tile.args) or _deep_ppm(tile.args) for tile in image.tile)
+
+
+def _deep_ppm(arguments: Any) -> bool:
+    """Of a colour PPM Pillow's decoder is told the mode and the largest number."""
+    return isinstance(arguments, tuple) and len(arguments) == 2 and isinstance(arguments[1], int) and arguments[1] > 255
+
+
+def _picture(image: Image.Image, channels: int, bits: int) -> NDArray[Any]:
+    if bits == 16 and image.mode.startswith("I"):
+        grey = _16_bit_grey(image).astype(np.uint16)[..., None]
+        return planes.with_bits(planes.fit(planes.Planes(grey), channels), bits)
+    if channels not in _MODES:
+        raise UnreadableImage(f"it has {len(image.getbands())} channel(s), which cannot be made {channels}")
+    pixels = np.array((image if channels == 4 else _to_8_bit(image)).convert(_MODES[channels]))
+    return planes.with_bits(pixels.reshape(*pixels.shape[:2], channels), bits)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -54,13 +132,17 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UnreadableImage("32-bit pixels have no known range; save it with 8 or 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        return Image.fromarray(((_16_bit_grey(image) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
+
+
+def _16_bit_grey(image: Image.Image) -> NDArray[np.int64]:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnreadableImage("32-bit pixels have no known range; save it with 8 or 16 bits")
+    return values
 
 
 def _reason(error: Exception, file: EncodedImage) -> str:
@@ -73,3 +155,33 @@ def _reason(error: Exception, file: EncodedImage) -> str:
 
 def _size(file: EncodedImage) -> int:
     return os.path.getsize(file) if isinstance(file, str | Path) else file.seek(0, os.SEEK_END)
+
+
+class _Quiet:
+    """No warnings inside, in any thread, and the filters as they were when the last one has left.
+
+    Readers warn of dirt that is either harmless or reported as the reason. `warnings.catch_warnings` alone would do if
+    images were not decoded in several threads at once: the filters belong to the process.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()

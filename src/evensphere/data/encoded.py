@@ -5,55 +5,83 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from evensphere.data.decode import EncodedImage, decode
-from evensphere.data.source import Source, UnreadableImage
+from evensphere.data.decode import EncodedImage, count_channels, decode
+from evensphere.data.source import Pixels, Source, UnreadableImage
 from evensphere.errors import InputError
+from evensphere.ops.draw import permutation
+
+Channels = int | Literal["auto"]
+
+_LOOKED_AT = 64  # images whose headers tell a collection's channels
 
 
 class EncodedSource(Source):
     """A source that knows where the bytes of image i are.
 
-    channels: 3 (RGB) or 1 (grey); images are converted.
+    channels: images are converted to that many (see `decode`). "auto" asks the headers of up to 64 images, chosen
+        without regard to what they are: 1 if all are grey, 3 if some are in colour, more if some have more.
+    bits: 8, or 16 to keep the depth of images that have it (see `decode`).
     labels, class_names, groups: see Source.
     """
 
     def __init__(
         self,
         name: str,
-        channels: int = 3,
+        channels: Channels = "auto",
         labels: Int64[Tensor, " n"] | None = None,
         class_names: Sequence[str] | None = None,
         groups: Int64[Tensor, " n"] | None = None,
+        bits: int = 8,
     ) -> None:
-        if channels not in (1, 3):
-            raise InputError(f"Images from files have 3 channels (RGB) or 1 (grey), not {channels}.")
+        if channels != "auto" and channels < 1:
+            raise InputError(f"channels = {channels} was given; images have 1 (grey), 3 (RGB), 4 (RGBA) or more.")
+        if bits not in (8, 16):
+            raise InputError(f"bits = {bits} was given; images are read with 8 or 16.")
         self.name = name
-        self.channels = channels
+        self.bits = bits
+        self._channels = channels
         self.image_size = None
         self.class_names = None if class_names is None else tuple(class_names)
         self._labels, self._groups = labels, groups
+
+    @cached_property
+    def channels(self) -> int:  # type: ignore[override]  # found out when it is first asked for
+        return _common_channels(self) if self._channels == "auto" else self._channels
 
     @abstractmethod
     def open(self, i: int) -> EncodedImage:
         """The path of image i, or an open binary file of its bytes. Raises OSError where there is none."""
 
-    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+    def read(self, i: int) -> Pixels:
         try:
             file = self.open(i)
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from error
-        return decode(file, self.channels)
+        return decode(file, self.channels, self.bits)
 
     def labels(self) -> Int64[Tensor, " n"] | None:
         return self._labels
 
     def groups(self) -> Int64[Tensor, " n"] | None:
         return self._groups
+
+
+def _common_channels(source: EncodedSource) -> int:
+    """The most that a header tells; unreadable images have no say, and 3 is for a collection of nothing else."""
+    counts = set()
+    for i in permutation(0, "channels", 0, len(source))[:_LOOKED_AT].tolist():
+        try:
+            counts.add(count_channels(source.open(i)))
+        except (OSError, UnreadableImage):
+            continue
+    return max(counts, default=3)
 
 
 class FileSource(EncodedSource):
@@ -64,12 +92,13 @@ class FileSource(EncodedSource):
         name: str,
         root: str | Path,
         paths: Sequence[str],
-        channels: int = 3,
+        channels: Channels = "auto",
         labels: Int64[Tensor, " n"] | None = None,
         class_names: Sequence[str] | None = None,
         groups: Int64[Tensor, " n"] | None = None,
+        bits: int = 8,
     ) -> None:
-        super().__init__(name, channels, labels, class_names, groups)
+        super().__init__(name, channels, labels, class_names, groups, bits)
         self.root = Path(root)
         self.paths = list(paths)
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from evensphere.data.decode import EXTENSIONS
-from evensphere.data.encoded import FileSource
+from evensphere.data.encoded import Channels, FileSource
 from evensphere.data.source import Splits
 from evensphere.data.subset import split_by_class
 from evensphere.errors import InputError
@@ -19,7 +19,7 @@ from evensphere.errors import InputError
 _VALIDATION_NAMES = ("val", "validation")
 
 
-def folder(path: str | Path, channels: int = 3, seed: int = 0) -> Splits:
+def folder(path: str | Path, channels: Channels = "auto", seed: int = 0, bits: int = 8) -> Splits:
     """A folder of images, in one of three shapes.
 
     train and test inside (and perhaps val or validation): pretrain and probe are train, the others are themselves. With
@@ -30,25 +30,29 @@ def folder(path: str | Path, channels: int = 3, seed: int = 0) -> Splits:
         The encoder has then seen the test images' pixels, though never their labels.
     anything else: pretrain is everything, there is nothing to evaluate with.
 
-    channels: 3 (RGB) or 1 (grey); images are converted. Sub-folders and files whose names begin with a dot are ignored.
+    channels: 1 (grey), 3 (RGB), 4 (RGBA) or more; "auto" looks at some images. bits: 8, or 16 to keep the depth of
+        images that have it (see `EncodedSource`). All splits are read like the training images.
+    Sub-folders and files whose names begin with a dot are ignored.
     Raises InputError for a path that is missing or not a folder, and for fewer than two images to train on.
     """
     root = Path(path).expanduser()
     names = _official_splits(root)
-    pretrain = FolderSource(root, names.get("train", ""), channels)
+    pretrain = FolderSource(root, names.get("train", ""), channels, bits=bits)
     if len(pretrain) < 2:
         raise InputError(f"{pretrain.name} holds one image; training compares images and needs at least two.")
     if "train" not in names:
         return split_by_class(pretrain, seed)
     if pretrain.class_names is None:
         return Splits(pretrain)
-    parts = {part: FolderSource(root, name, channels, pretrain.class_names) for part, name in names.items()}
+    parts = {
+        part: FolderSource(root, name, pretrain.channels, pretrain.class_names, bits) for part, name in names.items()
+    }
     return Splits(pretrain, probe=pretrain, validation=parts.get("validation"), test=parts["test"])
 
 
-def labelled(path: str | Path, channels: int = 3, seed: int = 0) -> Splits:
+def labelled(path: str | Path, channels: Channels = "auto", seed: int = 0, bits: int = 8) -> Splits:
     """`folder`, for evaluation: raises InputError if the folder has no labels to evaluate with."""
-    splits = folder(path, channels, seed)
+    splits = folder(path, channels, seed, bits)
     if splits.probe is None or splits.test is None:
         raise InputError(
             f"{path} has no labels to evaluate with: put every image in a sub-folder named after its class, with three "
@@ -76,14 +80,19 @@ class FolderSource(FileSource):
     """
 
     def __init__(
-        self, root: str | Path, part: str = "", channels: int = 3, class_names: Sequence[str] | None = None
+        self,
+        root: str | Path,
+        part: str = "",
+        channels: Channels = "auto",
+        class_names: Sequence[str] | None = None,
+        bits: int = 8,
     ) -> None:
         root = Path(root).expanduser()
         paths = _list_images(root / part, prefix=f"{part}/" if part else "")
         folders = [_first_folder(path, part) for path in paths]
         class_names = tuple(class_names) if class_names is not None else _class_names(folders)
         labels = None if class_names is None else _labels(root, paths, folders, class_names)
-        super().__init__(str(root / part), root, paths, channels, labels, class_names)
+        super().__init__(str(root / part), root, paths, channels, labels, class_names, bits=bits)
 
 
 def _labels(

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from evensphere.errors import InputError
+
+# One image [C, H, W] as it is read: uint8, or float32 in 0..1 from a source of 16 bits
+Pixels = UInt8[Tensor, "c _ _"] | Float32[Tensor, "c _ _"]
+
+# The same for images of one size [B, C, H, W]
+PixelBatch = UInt8[Tensor, "batch c _ _"] | Float32[Tensor, "batch c _ _"]
 
 
 class UnreadableImage(Exception):
@@ -24,12 +30,13 @@ class UnreadableImage(Exception):
 class Batch(NamedTuple):
     """What training sees: pixels, and which images they are.
 
-    images: uint8. Whole images [B, C, H, W] when all are of one size (the crops are then cut on the device), else one
-        tensor of crops [B, C, size, size] for each view, cut by the loader's workers.
+    images: uint8, or float32 in 0..1 from a source of 16 bits. Whole images [B, C, H, W] when all are of one size (the
+        crops are then cut on the device), else one tensor of crops [B, C, size, size] for each view, cut by the
+        loader's workers.
     index: each image's number in the source, int64 [B].
     """
 
-    images: UInt8[Tensor, "batch c h w"] | tuple[UInt8[Tensor, "batch c h w"], ...]
+    images: PixelBatch | tuple[PixelBatch, ...]
     index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
 
 
@@ -37,13 +44,15 @@ class Source(ABC):
     """A collection of images with a fixed order.
 
     name: what messages call it.
-    channels: of every image (1 grey, 3 RGB).
+    channels: of every image (1 grey, 3 RGB, 4 RGBA, or any other number).
+    bits: 8 if images are read as uint8, 16 if as float32 in 0..1.
     image_size: (height, width) if every image has it, else None.
     class_names: of the labels, in label order; None when there are no labels.
     """
 
     name: str
     channels: int
+    bits: int = 8
     image_size: tuple[int, int] | None
     class_names: tuple[str, ...] | None
 
@@ -51,7 +60,7 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+    def read(self, i: int) -> Pixels:
         """Pixels of image i. Raises UnreadableImage with the reason when they cannot be decoded."""
 
     @abstractmethod
@@ -70,7 +79,7 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """Images of one size, held in memory as one uint8 tensor [N, C, H, W].
+    """Images of one size, held in memory as one tensor [N, C, H, W]: uint8, or float32 in 0..1.
 
     numbers: each image's number in the original collection, int64 [N], so that a subset's locations still say which
         image is meant; None if this is the original.
@@ -79,7 +88,7 @@ class ArraySource(Source):
     def __init__(
         self,
         name: str,
-        images: UInt8[Tensor, "n c h w"],
+        images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"],
         labels: Int64[Tensor, " n"] | None = None,
         class_names: Sequence[str] | None = None,
         numbers: Int64[Tensor, " n"] | None = None,
@@ -89,6 +98,7 @@ class ArraySource(Source):
         self.name = name
         self.images = images
         self.channels = images.shape[1]
+        self.bits = 16 if images.is_floating_point() else 8
         self.image_size = (images.shape[2], images.shape[3])
         self.class_names = tuple(class_names) if class_names is not None else None
         self.numbers = numbers if numbers is not None else torch.arange(len(images))
@@ -97,7 +107,7 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+    def read(self, i: int) -> Pixels:
         return self.images[i]
 
     def location(self, i: int) -> str:
@@ -114,13 +124,13 @@ class Subset(Source):
     def __init__(self, source: Source, indices: Int64[Tensor, " m"]) -> None:
         self.source = source
         self.indices = indices
-        self.name, self.channels = source.name, source.channels
+        self.name, self.channels, self.bits = source.name, source.channels, source.bits
         self.image_size, self.class_names = source.image_size, source.class_names
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+    def read(self, i: int) -> Pixels:
         return self.source.read(int(self.indices[i]))
 
     def location(self, i: int) -> str:

@@ -32,7 +32,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import Source, Splits, take
+from evensphere.data.source import Source, take
 from evensphere.engine.evaluate import features_of
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
@@ -41,7 +41,7 @@ from evensphere.ops.schedule import Duration, Progress
 from evensphere.recipes.network import projector_of, trained_method
 from evensphere.recipes.part import Part, build, options_of
 from evensphere.recipes.recipe import Recipe, without_auto
-from evensphere.recipes.run import images_of, write_images
+from evensphere.recipes.run import images_of, splits_of, write_images
 from evensphere.recipes.stages import Stage, Stages
 from evensphere.rundir import RunDir
 
@@ -90,7 +90,7 @@ class DnC(Stages):
 
         # all that was open is decided; the data may have moved since
         decided = Recipe.from_json(base.read_recipe())
-        decided = replace(decided, data=recipe.data, workers=recipe.workers, resolved={})
+        decided = replace(decided, data=recipe.data, workers=recipe.workers, resolved=decided.found_out)
         clusters = RunDir(folder / "01-clusters")
         parts = self._divide(base, decided, clusters, console)
         experts = [f"{2 + k:02}-expert-{k:02}" for k in range(len(parts))]
@@ -128,8 +128,7 @@ class DnC(Stages):
 
 def _represent(base: RunDir, recipe: Recipe) -> tuple[Source, Float[Tensor, "n d"]]:
     """The base's images that can still be read, and what its projector's hidden layer makes of them."""
-    splits: Splits = build("data", recipe.data)
-    source = images_of(base, splits.pretrain)
+    source = images_of(base, splits_of(recipe).pretrain)
     views: Views = build("views", recipe.views, seed=recipe.seed)
     device = Fabric(accelerator="auto", devices=1).device
     features, index = features_of(HiddenLayer(trained_method(base)).to(device), source, views)

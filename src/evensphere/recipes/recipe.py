@@ -52,7 +52,7 @@ class Recipe:
     images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
         takes all. Validation and evaluation see the whole data set either way. A run that was begun keeps its images.
     teachers: finished runs that the method learns from, relative to this run's own folder; for the stages of a run.
-    resolved: sizes that followed from the data when the run began; not a choice.
+    resolved: what followed from the data when the run began; not a choice.
     """
 
     name: str
@@ -100,6 +100,11 @@ class Recipe:
             return "gh"
         return "two-stage" if self.schedule.name == "two-stage" else "base"
 
+    @property
+    def found_out(self) -> dict[str, Any]:
+        """What `resolved` says of the images themselves: it holds for other runs on the same ones too."""
+        return {name: self.resolved[name] for name in ("channels", "bits", "adapted") if name in self.resolved}
+
     def set(self, settings: Sequence[str]) -> Recipe:
         """A copy with settings of the form 'epochs=3', 'method=simclr' or 'method.temperature=0.2' applied in order."""
         recipe = self
@@ -137,7 +142,9 @@ class Recipe:
                     f"The run to branch off was begun with {name}={theirs}, and {mine} was given now; "
                     "up to the end of the warm-up the two must be the same."
                 )
-        return replace(begun, harmonizer=self.harmonizer, data=self.data, workers=self.workers, resolved={})
+        return replace(
+            begun, harmonizer=self.harmonizer, data=self.data, workers=self.workers, resolved=begun.found_out
+        )
 
     def heritage(self, begun: Recipe) -> Heritage:
         """What becomes of the other run's harmonizer where this run branches off it."""
@@ -150,9 +157,10 @@ class Recipe:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
         mine, theirs = _flat(self.to_json()), _flat(begun.to_json())
         free = ("resolved", "summary", "workers", "data.options.path", "images", "teachers")
+        adapted = [name for name in begun.resolved.get("adapted", ()) if name not in mine]
         return [
             (name, theirs.get(name), mine.get(name))
-            for name in sorted(mine | theirs)
+            for name in sorted((mine | theirs).keys() - adapted)
             if mine.get(name) != theirs.get(name) and mine.get(name) != "auto" and not name.startswith(free)
         ]
 

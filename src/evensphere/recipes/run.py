@@ -34,9 +34,10 @@ from evensphere.gh.harmonizer import Harmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops.schedule import Duration
+from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import build
-from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
+from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes, without_auto
 from evensphere.rundir import RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def train_whole(
         recipe = begun_recipe(recipe, run, resume)
     elif branch is not None:
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
-    splits: Splits = build("data", recipe.data)
+    splits = splits_of(recipe)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
     fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
     fabric.launch()
@@ -117,9 +118,9 @@ def _begin(
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
     skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
-    recipe = with_precision(with_sizes(recipe, source))
+    recipe = with_precision(with_channels(with_sizes(recipe, source), source))
     training = _build_training(recipe, splits, source, run)
-    recipe = replace(recipe, resolved=_resolved(recipe, training, source))
+    recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
     run.create()
@@ -140,7 +141,7 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     step: one that a checkpoint was kept of (see Recipe.snapshot_every).
     """
     recipe = Recipe.from_json(run.read_recipe())
-    splits: Splits = build("data", recipe.data)
+    splits = splits_of(recipe)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
     training = _build_training(recipe, splits, splits.pretrain, run)
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
@@ -233,12 +234,13 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
 
 
 def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
-    """Sizes that followed from the data."""
+    """What followed from the data."""
     harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
     start = training.progress(0)
     return {
         "num_images": len(source),
         "channels": source.channels,
+        "bits": source.bits,
         "steps_per_epoch": training.loader.steps_per_epoch,
         "total_steps": training.total_steps,
         "embedding_dim": training.method.embedding_dim,
@@ -260,6 +262,14 @@ def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
 
 
 # --- the images of a run ----------------------------------------------------------------------------------------------
+
+
+def splits_of(recipe: Recipe) -> Splits:
+    """The data set of a recipe. What a begun run found out about its images ("auto") is not asked again, lest a folder
+    that has changed be read otherwise."""
+    known = {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
+    splits: Splits = build("data", without_auto(recipe.data) if known else recipe.data, **known)
+    return splits
 
 
 def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[tuple[str, str]], Source]:
@@ -356,9 +366,9 @@ def evaluate(
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
     if data is None:
-        splits: Splits = build("data", recipe.data)
+        splits = splits_of(recipe)
     else:
-        splits = labelled(data, channels=recipe.resolved["channels"])
+        splits = labelled(data, channels=recipe.resolved["channels"], bits=recipe.resolved.get("bits", 8))
     if split == "validation":
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)

@@ -1,0 +1,246 @@
+"""TIFF, .npy and 16-bit files: the numbers that were written are the numbers that are read."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from evensphere.data.decode import count_channels, decode
+from evensphere.data.source import UnreadableImage
+
+RANDOM = np.random.RandomState(0)
+
+
+def numbers(*shape: int, dtype: Any = np.uint16) -> NDArray[Any]:
+    return RANDOM.randint(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def png_of_16_bits(path: Path, values: NDArray[np.uint16]) -> None:
+    """Written by hand: Pillow cannot."""
+    height, width, channels = values.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def tiff(**options: Any) -> Callable[[Path, NDArray[Any]], object]:
+    return lambda path, values: tifffile.imwrite(path, values, **options)
+
+
+def planar_tiff(path: Path, values: NDArray[Any]) -> None:
+    tifffile.imwrite(path, np.moveaxis(values, 2, 0), planarconfig="separate", photometric="minisblack")
+
+
+def imagej_tiff(path: Path, values: NDArray[Any]) -> None:
+    tifffile.imwrite(path, np.moveaxis(values, 2, 0), imagej=True, metadata={"axes": "CYX"})
+
+
+def channels_first(path: Path, values: NDArray[Any]) -> None:
+    np.save(path, np.ascontiguousarray(np.moveaxis(values, 2, 0)))
+
+
+KINDS: list[tuple[str, Callable[[Path, Any], object], int]] = [
+    ("grey.png", png_of_16_bits, 1),
+    ("grey.tif", tiff(), 1),
+    ("colour.tif", tiff(photometric="rgb"), 3),
+    ("deflated.tif", tiff(photometric="rgb", compression="zlib"), 3),
+    ("big_endian.tif", tiff(photometric="rgb", byteorder=">"), 3),
+    ("big.tif", tiff(photometric="rgb", bigtiff=True), 3),
+    ("alpha.tif", tiff(photometric="rgb"), 4),
+    ("four.tif", tiff(photometric="minisblack", planarconfig="contig"), 4),
+    ("six.tif", tiff(photometric="minisblack", planarconfig="contig"), 6),
+    ("six_planes.tif", planar_tiff, 6),
+    ("six_pages.tif", imagej_tiff, 6),
+    ("six.npy", np.save, 6),
+    ("six_first.npy", channels_first, 6),
+    ("grey.npy", np.save, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "channels"), KINDS, ids=[kind[0] for kind in KINDS])
+def test_16_bits_are_kept(tmp_path: Path, name: str, write: Callable[[Path, Any], object], channels: int) -> None:
+    values = numbers(9, 11, channels)
+    write(tmp_path / name, values[..., 0] if name in ("grey.tif", "grey.npy") else values)
+    expected = np.moveaxis(values, 2, 0)
+    for file in (tmp_path / name, io.BytesIO((tmp_path / name).read_bytes())):
+        pixels = decode(file, channels, 16)
+        assert pixels.dtype == torch.float32
+        assert np.array_equal(pixels.numpy(), expected.astype(np.float32) / np.float32(65535))
+    eight = decode(tmp_path / name, channels, 8)
+    assert eight.dtype == torch.uint8
+    if channels != 3:  # Pillow cuts 16-bit colour off, where it does not round
+        assert np.array_equal(eight.numpy(), np.rint(expected / 257).astype(np.uint8))
+    assert np.abs(eight.numpy() - expected / 257).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [4, 6, 13])
+@pytest.mark.parametrize("name", ["a.npy", "a.tif"])
+def test_any_number_of_channels_of_8_bits(tmp_path: Path, name: str, channels: int) -> None:
+    values = numbers(15, 17, channels, dtype=np.uint8)
+    if name == "a.npy":
+        np.save(tmp_path / name, values)
+    else:
+        tiff(photometric="minisblack", planarconfig="contig")(tmp_path / name, values)
+    assert count_channels(tmp_path / name) == channels
+    assert np.array_equal(decode(tmp_path / name, channels).numpy(), np.moveaxis(values, 2, 0))
+    other = {6: 13, 13: 6}.get(channels, 6)
+    with pytest.raises(UnreadableImage, match=rf"it has {channels} channel\(s\), which cannot be made {other}"):
+        decode(tmp_path / name, other)
+
+
+def test_16_bit_pictures_can_be_converted(tmp_path: Path) -> None:
+    """Grey to colour, colour to grey, alpha on white: as for 8 bits, finer."""
+    colour, grey = numbers(5, 6, 3), numbers(5, 6, 1)
+    tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
+    png_of_16_bits(tmp_path / "grey.png", grey)
+    luminance = colour @ [0.299, 0.587, 0.114]
+    assert np.abs(decode(tmp_path / "colour.tif", 1, 16)[0].numpy() * 65535 - luminance).max() < 1
+    assert np.array_equal(decode(tmp_path / "grey.png", 3, 16)[2].numpy() * np.float32(65535), grey[..., 0])
+    four = decode(tmp_path / "colour.tif", 4, 16)
+    assert (four[3] == 1).all()
+    assert four[:3].equal(decode(tmp_path / "colour.tif", 3, 16))
+    laid = np.concatenate([colour, np.full_like(grey, 65535 // 4)], axis=2)
+    tifffile.imwrite(tmp_path / "alpha.tif", laid, photometric="rgb", extrasamples=["unassalpha"])
+    opacity = (65535 // 4) / 65535
+    expected = colour / 65535 * opacity + 1 - opacity
+    assert np.abs(decode(tmp_path / "alpha.tif", 3, 16).permute(1, 2, 0).numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_what_would_be_cut_to_8_bits_is_refused(tmp_path: Path, channels: int) -> None:
+    values = numbers(5, 6, channels)
+    png_of_16_bits(tmp_path / "a.png", values)
+    (tmp_path / "a.ppm").write_bytes(
+        b"P6 6 5 1023\n" + (values[..., :1].repeat(3, axis=2) % 1024).astype(">u2").tobytes()
+    )
+    for name, kind in (("a.png", "PNG"), ("a.ppm", "PPM")):
+        with pytest.raises(UnreadableImage, match=f"16-bit colour in a {kind} file is read with 8 bits only"):
+            decode(tmp_path / name, 3, 16)
+        assert decode(tmp_path / name, 3).shape == (3, 5, 6)
+
+
+def test_pictures_of_8_bits_are_the_same_at_16(tmp_path: Path) -> None:
+    Image.fromarray(numbers(7, 8, 3, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert decode(tmp_path / "a.png", 3, 16).mul(255).round().byte().equal(decode(tmp_path / "a.png", 3))
+
+
+def test_alpha_is_kept_in_four_channels(tmp_path: Path) -> None:
+    values = numbers(7, 8, 4, dtype=np.uint8)
+    Image.fromarray(values, "RGBA").save(tmp_path / "a.png")
+    assert np.array_equal(decode(tmp_path / "a.png", 4).permute(1, 2, 0).numpy(), values)
+    Image.fromarray(values[..., :3]).save(tmp_path / "b.png")
+    assert (decode(tmp_path / "b.png", 4)[3] == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bit_tiffs_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    values = numbers(4, 7, 3)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    small = Image.fromarray((values // 257).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    small.save(stream, "png", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(stream)))
+    assert np.array_equal((decode(tmp_path / "a.tif", 3, 16).permute(1, 2, 0).numpy() * 255).astype(int), upright)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((3, 4), np.int32), "int32 numbers have no known range"),
+        (np.full((3, 4), 2.0), "outside 0..1"),
+        (np.full((3, 4), np.nan), "outside 0..1"),
+        (np.zeros(5, np.uint8), r"shape \(5,\) is no image"),
+        (np.zeros((2, 3, 4, 5), np.uint8), "is no image"),
+        (np.zeros((0, 3), np.uint8), "is no image"),
+        (np.array([["a"]]), "no known range"),
+        (np.array([[{}]], dtype=object), "Object arrays cannot be loaded"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path: Path, values: NDArray[Any], reason: str) -> None:
+    np.save(tmp_path / "a.npy", values)
+    for channels, bits in ((3, 8), (1, 16)):
+        with pytest.raises(UnreadableImage, match=reason):
+            decode(tmp_path / "a.npy", channels, bits)
+
+
+def test_floats_in_range_are_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 12).reshape(3, 4))
+    assert decode(tmp_path / "a.npy", 1, 16).flatten().tolist() == pytest.approx(np.linspace(0, 1, 12).tolist())
+    assert decode(tmp_path / "a.npy", 1).flatten().tolist() == np.rint(np.linspace(0, 255, 12)).tolist()
+
+
+def test_masks_are_black_and_white(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(3, dtype=bool))
+    assert decode(tmp_path / "a.npy", 1)[0].tolist() == (np.eye(3) * 255).tolist()
+
+
+def test_bombs_are_refused_by_their_headers(tmp_path: Path) -> None:
+    """The files hold nothing but a header that promises much."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (100_000, 100_000)})
+    (tmp_path / "a.npy").write_bytes(stream.getvalue())
+    page = io.BytesIO()
+    tifffile.imwrite(page, numbers(1, 1, 3), photometric="rgb")
+    data = bytearray(page.getvalue())
+    for tag in (256, 257):  # width and height
+        place = data.index(struct.pack("<HHI", tag, 4, 1)) + 8
+        data[place : place + 4] = struct.pack("<I", 100_000)
+    (tmp_path / "a.tif").write_bytes(data)
+    for name in ("a.npy", "a.tif"):
+        with pytest.raises(UnreadableImage, match=r"0,000,000,000 numbers.*decompression bomb"):
+            decode(tmp_path / name, 3, 16)
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("1", 1), ("L", 1), ("LA", 1), ("P", 3), ("RGB", 3), ("RGBA", 3), ("I;16", 1)],
+)
+def test_headers_tell_the_channels_of_pictures(tmp_path: Path, mode: str, channels: int) -> None:
+    Image.new(mode, (3, 2)).save(tmp_path / "a.png")
+    assert count_channels(tmp_path / "a.png") == channels
+    assert count_channels(io.BytesIO((tmp_path / "a.png").read_bytes())) == channels
+
+
+def test_headers_of_no_images_say_why(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(UnreadableImage, match="not an image"):
+        count_channels(tmp_path / "a.jpg")
+    with pytest.raises(UnreadableImage, match="No such file"):
+        count_channels(tmp_path / "gone.jpg")
+
+
+def test_without_tifffile_the_reason_is_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiff(photometric="minisblack", planarconfig="contig")(tmp_path / "a.tif", numbers(4, 5, 6))
+    imported = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "tifffile":
+            raise ImportError(name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UnreadableImage, match=r"pip install 'evensphere\[tiff\]'"):
+        decode(tmp_path / "a.tif", 6)
+    Image.new("RGB", (3, 2)).save(tmp_path / "b.tif")
+    assert decode(tmp_path / "b.tif", 3).shape == (3, 2, 3), "a picture needs no more than Pillow"
