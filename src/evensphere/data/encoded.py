@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ class EncodedSource(Source):
 
 
 class FileSource(EncodedSource):
-    """Image files: `paths` are relative to `root` (or absolute), and are the images' locations."""
+    """Image files: `paths` are relative to `root` (or absolute), and are the images' locations where no others are
+    given."""
 
     def __init__(
         self,
@@ -68,10 +70,12 @@ class FileSource(EncodedSource):
         labels: Int64[Tensor, " n"] | None = None,
         class_names: Sequence[str] | None = None,
         groups: Int64[Tensor, " n"] | None = None,
+        locations: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name, channels, labels, class_names, groups)
         self.root = Path(root)
         self.paths = list(paths)
+        self.locations = None if locations is None else list(locations)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,9 +84,22 @@ class FileSource(EncodedSource):
         return self.root / self.paths[i]
 
     def location(self, i: int) -> str:
-        return as_text(self.paths[i])
+        return as_text(self.paths[i]) if self.locations is None else self.locations[i]
+
+
+# control characters and line ends, bytes that are no UTF-8, and what would be taken for one of our own escapes
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]|\\(?=x[0-9a-f]{2})")
 
 
 def as_text(path: str) -> str:
-    """A path as it can be written down: file names need not be valid text; reports and tables do."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as it can be written down in one line: file names need not be valid text; reports and lists must be.
+
+    What cannot be written is spelled byte by byte, like \x0a for the end of a line. `as_path` reads it back.
+    """
+    return _UNWRITABLE.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0])), path)
+
+
+def as_path(text: str) -> str:
+    """The path that `as_text` wrote down."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(text))
+    return os.fsdecode(raw)

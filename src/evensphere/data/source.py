@@ -40,12 +40,15 @@ class Source(ABC):
     channels: of every image (1 grey, 3 RGB).
     image_size: (height, width) if every image has it, else None.
     class_names: of the labels, in label order; None when there are no labels.
+    unlisted: what should have been part of it and could not even be listed, like a folder without permission: the
+        location and the reason.
     """
 
     name: str
     channels: int
     image_size: tuple[int, int] | None
     class_names: tuple[str, ...] | None
+    unlisted: tuple[tuple[str, str], ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -116,6 +119,7 @@ class Subset(Source):
         self.indices = indices
         self.name, self.channels = source.name, source.channels
         self.image_size, self.class_names = source.image_size, source.class_names
+        self.unlisted = source.unlisted
 
     def __len__(self) -> int:
         return len(self.indices)
