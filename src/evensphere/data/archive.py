@@ -57,9 +57,9 @@ def archive(path: str | Path, channels: int = 3, seed: int = 0, groups: GroupBy 
     )
 
     def make(name: str, numbers: Sequence[int], **known: Any) -> Source:
-        return ArchiveSource(name, file, {names[i]: images[names[i]] for i in numbers}, channels, **known)
+        return ArchiveSource(name, file, {names[i]: images[names[i]] for i in numbers}, **known)
 
-    return splits_of(listing, make, seed)
+    return splits_of(listing, make, channels, seed)
 
 
 class _Member(NamedTuple):

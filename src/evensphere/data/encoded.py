@@ -101,5 +101,7 @@ def as_text(path: str) -> str:
 
 def as_path(text: str) -> str:
     """The path that `as_text` wrote down."""
+    if "\\x" not in text:
+        return text
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(text))
     return os.fsdecode(raw)

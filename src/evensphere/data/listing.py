@@ -49,11 +49,14 @@ class Listing:
     unlisted: Sequence[tuple[str, str]] = ()
 
 
-# makes the source of some of the listed images: (name, their numbers, and by keyword labels, class_names and groups)
+# makes the source of some of the listed images: (name, their numbers), and by keyword the other arguments of
+# EncodedSource
 MakeSource = Callable[..., Source]
 
 
-def splits_of(listing: Listing, make: MakeSource, seed: int = 0, group_rule: str = "thirds") -> Splits:
+def splits_of(
+    listing: Listing, make: MakeSource, channels: int = 3, seed: int = 0, group_rule: str = "thirds"
+) -> Splits:
     """What a collection's images may be used for.
 
     Divided: pretrain is train; probe is itself or else train; validation and test are themselves. Without a test part,
@@ -74,7 +77,7 @@ def splits_of(listing: Listing, make: MakeSource, seed: int = 0, group_rule: str
     def source(part: str) -> Source:
         name = listing.name if listing.parts is None else f"{listing.name} {part}"
         numbers = parts[part]
-        known: dict[str, Any] = {"groups": _grouped(listing, numbers)}
+        known: dict[str, Any] = {"channels": channels, "groups": _grouped(listing, numbers)}
         if classes:
             known["labels"] = _labels(listing, numbers, classes)
             known["class_names"] = [_class_name(listing, label) for label in classes]

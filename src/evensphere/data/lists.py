@@ -85,9 +85,9 @@ def splits_of_lists(
     )
 
     def make(name: str, numbers: Sequence[int], **known: Any) -> Source:
-        return FileSource(name, root, [paths[i] for i in numbers], channels, **known)
+        return FileSource(name, root, [paths[i] for i in numbers], **known)
 
-    return splits_of(listing, make, seed, group_rule)
+    return splits_of(listing, make, channels, seed, group_rule)
 
 
 def _rows(part: str, file: ListFile) -> list[tuple[str, str, int | None]]:

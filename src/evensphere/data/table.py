@@ -102,11 +102,11 @@ def table(
 
     def make(name: str, numbers: Sequence[int], **known: Any) -> Source:
         if images.paths is not None:
-            return FileSource(name, folder, [images.paths[i] for i in numbers], channels, **known)
+            return FileSource(name, folder, [images.paths[i] for i in numbers], **known)
         rows, locations = [images.rows[i] for i in numbers], [images.locations[i] for i in numbers]
-        return ColumnSource(name, images.encoded, rows, locations, channels, **known)
+        return ColumnSource(name, images.encoded, rows, locations, **known)
 
-    return splits_of(listing, make, seed)
+    return splits_of(listing, make, channels, seed)
 
 
 class ColumnSource(EncodedSource):
