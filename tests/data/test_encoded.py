@@ -14,7 +14,7 @@ from tests.data.image_files import write
 from evensphere.data import encoded
 from evensphere.data.augment import Views
 from evensphere.data.decode import count_channels
-from evensphere.data.folder import FolderSource, folder
+from evensphere.data.folder import folder
 from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Subset
 
@@ -27,26 +27,27 @@ def grey(path: Path, level: int = 9) -> None:
 def test_grey_files_make_a_grey_source(tmp_path: Path) -> None:
     for i in range(3):
         grey(tmp_path / f"{i}.png")
-    source = FolderSource(tmp_path)
+    source = folder(tmp_path).pretrain
     assert source.channels == 1
     assert source.read(0).shape == (1, 6, 8)
     write(tmp_path / "colour.png")
-    assert FolderSource(tmp_path).channels == 3
-    assert FolderSource(tmp_path).read(0).shape == (3, 6, 8)
-    assert FolderSource(tmp_path, channels=1).channels == 1, "said is not asked"
+    assert folder(tmp_path).pretrain.channels == 3
+    assert folder(tmp_path).pretrain.read(0).shape == (3, 6, 8)
+    assert folder(tmp_path, channels=1).pretrain.channels == 1, "said is not asked"
 
 
 def test_what_cannot_be_read_has_no_say(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no picture")
-    assert FolderSource(tmp_path).channels == 3
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text("no picture")
+    assert folder(tmp_path).pretrain.channels == 3
     grey(tmp_path / "b.png")
-    assert FolderSource(tmp_path).channels == 1
+    assert folder(tmp_path).pretrain.channels == 1
 
 
 def test_many_channels_win(tmp_path: Path) -> None:
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", np.zeros((8, 9, 6), np.uint8))
-    assert FolderSource(tmp_path).channels == 6
+    assert folder(tmp_path).pretrain.channels == 6
 
 
 def test_some_headers_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +60,7 @@ def test_some_headers_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.Mon
         return count_channels(file)
 
     monkeypatch.setattr(encoded, "count_channels", look)
-    source = FolderSource(tmp_path)
+    source = folder(tmp_path).pretrain
     assert not looked, "not before it is asked"
     assert source.channels == source.channels == 1
     assert len(set(looked)) == len(looked) == 64
@@ -68,7 +69,7 @@ def test_some_headers_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(looked) == 64, "a worker's copy knows"
     again = list(looked)
     looked.clear()
-    assert FolderSource(tmp_path).channels == 1
+    assert folder(tmp_path).pretrain.channels == 1
     assert looked == again
 
 

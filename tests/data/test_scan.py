@@ -9,7 +9,8 @@ import torch
 from tests.data.image_files import write
 from torch import Tensor
 
-from evensphere.data.folder import FolderSource
+from evensphere.data.encoded import FileSource
+from evensphere.data.folder import folder
 from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource
 from evensphere.errors import InputError
@@ -25,19 +26,19 @@ def dirty_folder(root: Path, good: int, bad: int) -> Path:
 
 def recorded_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     reads: list[int] = []
-    read = FolderSource.read
+    read = FileSource.read
 
-    def record(self: FolderSource, i: int) -> Tensor:
+    def record(self: FileSource, i: int) -> Tensor:
         reads.append(i)
         return read(self, i)
 
-    monkeypatch.setattr(FolderSource, "read", record)
+    monkeypatch.setattr(FileSource, "read", record)
     return reads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_every_image_is_decoded_once(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = FolderSource(dirty_folder(tmp_path, good=150, bad=3))
+    source = folder(dirty_folder(tmp_path, good=150, bad=3)).pretrain
     reads = recorded_reads(monkeypatch)
     seen: list[tuple[int, int]] = []
     unreadable = scan(source, workers, lambda done, total: seen.append((done, total)))
@@ -51,7 +52,7 @@ def test_every_image_is_decoded_once(tmp_path: Path, workers: int, monkeypatch: 
 
 
 def test_an_interrupted_check_stops(tmp_path: Path) -> None:
-    source = FolderSource(dirty_folder(tmp_path, good=130, bad=0))
+    source = folder(dirty_folder(tmp_path, good=130, bad=0)).pretrain
 
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -61,20 +62,20 @@ def test_an_interrupted_check_stops(tmp_path: Path) -> None:
 
 
 def test_a_clean_source_is_returned_as_it_is(tmp_path: Path) -> None:
-    source = FolderSource(dirty_folder(tmp_path, good=2, bad=0))
+    source = folder(dirty_folder(tmp_path, good=2, bad=0)).pretrain
     assert readable(source, scan(source)) is source
 
 
 @pytest.mark.parametrize(("good", "bad"), [(3, 4), (1, 1), (0, 2)])
 def test_mostly_unreadable_folders_are_refused(tmp_path: Path, good: int, bad: int) -> None:
-    source = FolderSource(dirty_folder(tmp_path, good, bad))
+    source = folder(dirty_folder(tmp_path, good, bad)).pretrain
     message = rf"{bad} of the {good + bad} images of .* first being bad000\.jpg \(not an image"
     with pytest.raises(InputError, match=message):
         readable(source, scan(source))
 
 
 def test_half_unreadable_is_still_dirt(tmp_path: Path) -> None:
-    source = FolderSource(dirty_folder(tmp_path, good=4, bad=4))
+    source = folder(dirty_folder(tmp_path, good=4, bad=4)).pretrain
     assert len(readable(source, scan(source))) == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -71,6 +72,39 @@ def torchvision_options(name: str) -> Callable[[Path], dict[str, Any]]:
     return make
 
 
+def list_options(root: Path) -> dict[str, Any]:
+    folder_options(root)
+    lines = [f"class{c}/{i}.png {c}\n" for c in range(3) for i in range(6)]
+    (root / "list.txt").write_text("".join(lines))
+    return {"path": root / "list.txt"}
+
+
+def table_options(root: Path) -> dict[str, Any]:
+    folder_options(root)
+    rows = [f"class{c}/{i}.png,class {c}\n" for c in range(3) for i in range(6)]
+    (root / "table.csv").write_text("".join(["path,label\n", *rows]))
+    return {"path": root / "table.csv"}
+
+
+def archive_options(root: Path) -> dict[str, Any]:
+    folder_options(root / "images")
+    return {"path": shutil.make_archive(str(root / "images"), "zip", root / "images")}
+
+
+def published_options(**lists: str) -> Callable[[Path], dict[str, Any]]:
+    """A published set's lists for images of our own: train has 3, probe, validation and test one each."""
+
+    def make(root: Path) -> dict[str, Any]:
+        folder_options(root)
+        for part, numbers in {"train": (0, 1, 2), "probe": (3,), "validation": (4,), "test": (5,)}.items():
+            if part in lists:
+                lines = [f"class{c}/{i}.png {c}\n" for c in range(3) for i in numbers]
+                (root / lists[part]).write_text("".join(lines))
+        return {"path": root, "check": False}
+
+    return make
+
+
 MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "digits": digits_options,
     "cifar10": cifar10_options,
@@ -78,7 +112,25 @@ MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "folder": folder_options,
     "split": split_options,
     **{name: torchvision_options(name) for name in TORCHVISION},
+    "list": list_options,
+    "table": table_options,
+    "archive": archive_options,
+    "imagenet-lt": published_options(
+        train="ImageNet_LT_train.txt",
+        probe="ImageNet_split1_test_100shot.txt",
+        validation="ImageNet_LT_val.txt",
+        test="ImageNet_LT_test.txt",
+    ),
+    "places-lt": published_options(
+        train="Places_LT_train.txt", validation="Places_LT_val.txt", test="Places_LT_test.txt"
+    ),
+    "inaturalist2018": published_options(train="iNaturalist18_train.txt", test="iNaturalist18_val.txt"),
+    "imagenet100-lt": published_options(
+        train="imageNet_100_LT_train.txt", validation="ImageNet_100_val.txt", test="ImageNet_100_test.txt"
+    ),
 }
+
+WITHOUT_VALIDATION = ("inaturalist2018",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,12 +151,13 @@ def splits(name: str, tmp_path_factory: pytest.TempPathFactory) -> Splits:
     options = MAKE[name](tmp_path_factory.mktemp(name))
     loaded = getattr(import_module(module), function)(**options)
     assert isinstance(loaded, Splits)
+    assert (loaded.validation is None) == (name in WITHOUT_VALIDATION)
     return loaded
 
 
 def parts(splits: Splits) -> list[Source]:
     found = [part for part in splits if isinstance(part, Source)]
-    assert len(found) == 4
+    assert len(found) >= 3
     return found
 
 
@@ -152,8 +205,7 @@ def test_labels_name_known_classes(splits: Splits) -> None:
 def test_locations_are_unique_and_tell_the_parts_apart(splits: Splits) -> None:
     where = [[part.location(i) for i in range(len(part))] for part in parts(splits)]
     assert all(len(set(names)) == len(names) for names in where)
-    _, probe, validation, test = where
-    assert len({*probe, *validation, *test}) == len(probe) + len(validation) + len(test)
+    assert len({location for part in where[1:] for location in part}) == sum(map(len, where[1:]))
 
 
 def test_workers_can_be_sent_a_copy(splits: Splits) -> None:

@@ -14,7 +14,7 @@ from tests.data.dirt import DIRT, Dirt, dangling_link, pixels_of, sample_photos,
 
 from evensphere.data.cifar import cifar100
 from evensphere.data.encoded import as_text
-from evensphere.data.folder import FolderSource
+from evensphere.data.folder import folder
 from evensphere.data.scan import scan
 from evensphere.errors import InputError
 from evensphere.recipes import run as run_module
@@ -106,7 +106,7 @@ def test_every_file_is_used_or_listed(dirty: tuple[Collection, RunDir]) -> None:
 @pytest.mark.parametrize("name", [name for name, dirt in DIRT.items() if not isinstance(dirt.outcome, str)])
 def test_what_was_decoded_is_what_a_viewer_shows(dirty: tuple[Collection, RunDir], name: str) -> None:
     collection, _ = dirty
-    source = FolderSource(collection.root, channels=3)
+    source = folder(collection.root, channels=3).pretrain
     where = {source.location(i): i for i in range(len(source))}
     place = next(where[key] for key in collection.expected if key.endswith(as_text(f"/{name}")))
     dirt, photo = collection.expected[source.location(place)]

@@ -15,7 +15,11 @@ NAME = "evaluate"
 def run(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     data: Annotated[
-        Path | None, typer.Option(help="Labelled images: one sub-folder per class [default: the run's own data].")
+        list[str] | None,
+        typer.Option(
+            help="Labelled images (class folders, a list, table, zip, tar ...; repeat for several folders), or a data "
+            "set's name [default: the run's own data]."
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="knn, probe, probe_paper; repeat for several [default: the recipe's].")

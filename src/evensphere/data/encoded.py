@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -85,7 +86,8 @@ def _common_channels(source: EncodedSource) -> int:
 
 
 class FileSource(EncodedSource):
-    """Image files: `paths` are relative to `root` (or absolute), and are the images' locations."""
+    """Image files: `paths` are relative to `root` (or absolute), and are the images' locations where no others are
+    given."""
 
     def __init__(
         self,
@@ -97,10 +99,12 @@ class FileSource(EncodedSource):
         class_names: Sequence[str] | None = None,
         groups: Int64[Tensor, " n"] | None = None,
         bits: int = 8,
+        locations: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name, channels, labels, class_names, groups, bits)
         self.root = Path(root)
         self.paths = list(paths)
+        self.locations = None if locations is None else list(locations)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -109,9 +113,24 @@ class FileSource(EncodedSource):
         return self.root / self.paths[i]
 
     def location(self, i: int) -> str:
-        return as_text(self.paths[i])
+        return as_text(self.paths[i]) if self.locations is None else self.locations[i]
+
+
+# control characters and line ends, bytes that are no UTF-8, and what would be taken for one of our own escapes
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]|\\(?=x[0-9a-f]{2})")
 
 
 def as_text(path: str) -> str:
-    """A path as it can be written down: file names need not be valid text; reports and tables do."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as it can be written down in one line: file names need not be valid text; reports and lists must be.
+
+    What cannot be written is spelled byte by byte, like \x0a for the end of a line. `as_path` reads it back.
+    """
+    return _UNWRITABLE.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0])), path)
+
+
+def as_path(text: str) -> str:
+    """The path that `as_text` wrote down."""
+    if "\\x" not in text:
+        return text
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(text))
+    return os.fsdecode(raw)

@@ -8,7 +8,7 @@ from pathlib import Path
 OWN = ("folder", "list", "table", "archive", "array", "hub", "shards", "split")
 
 _BY_ENDING = {
-    **dict.fromkeys((".txt", ".lst"), "list"),
+    **dict.fromkeys((".txt", ".lst", ".json"), "list"),
     **dict.fromkeys((".csv", ".tsv", ".parquet"), "table"),
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
     **dict.fromkeys((".npy", ".npz"), "array"),

@@ -48,6 +48,8 @@ class Source(ABC):
     bits: 8 if images are read as uint8, 16 if as float32 in 0..1.
     image_size: (height, width) if every image has it, else None.
     class_names: of the labels, in label order; None when there are no labels.
+    unlisted: what should have been part of it and could not even be listed, like a folder without permission: the
+        location and the reason.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Source(ABC):
     bits: int = 8
     image_size: tuple[int, int] | None
     class_names: tuple[str, ...] | None
+    unlisted: tuple[tuple[str, str], ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -126,6 +129,7 @@ class Subset(Source):
         self.indices = indices
         self.name, self.channels, self.bits = source.name, source.channels, source.bits
         self.image_size, self.class_names = source.image_size, source.class_names
+        self.unlisted = source.unlisted
 
     def __len__(self) -> int:
         return len(self.indices)

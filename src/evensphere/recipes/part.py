@@ -18,6 +18,7 @@ from torch import Tensor, dtype
 
 from evensphere.data import SOURCES
 from evensphere.data.augment import VIEWS
+from evensphere.data.kinds import OWN
 from evensphere.engine.optim import OPTIMIZERS, SCHEDULES
 from evensphere.errors import InputError, unknown_name
 from evensphere.methods import METHODS
@@ -68,7 +69,8 @@ def build(kind: str, part: Part, **given: Any) -> Any:
     options = {name: value for name, value in given.items() if name in taken} | options
     for name, parameter in taken.items():
         if parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD and name not in options:
-            flag = "--data PATH" if (kind, name) == ("data", "path") else f"--set {kind}.{name}=VALUE"
+            own = kind == "data" and part.name in OWN and name == "path"
+            flag = "--data PATH" if own else f"--set {kind}.{name}={'PATH' if name == 'path' else 'VALUE'}"
             raise InputError(f"The {kind} '{part.name}' needs its {name}; give {flag}.")
     return constructor(**options)
 

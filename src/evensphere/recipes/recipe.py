@@ -206,22 +206,27 @@ def with_data(recipe: Recipe, *data: str) -> Recipe:
     """
     if not data:
         return recipe
-    if data[0] in SOURCES and not Path(data[0]).exists():
-        return replace(recipe, data=Part(data[0]))
-    path = data[0] if len(data) == 1 else list(data)
-    kind = kind_of(data[0])
-    if recipe.data.name not in OWN or recipe.data.name == kind:
-        return replace(recipe, data=recipe.data.replace(path=path))
-    return replace(recipe, data=Part(kind, path=path))
+    given = collection(*data)
+    if given.options and (recipe.data.name not in OWN or recipe.data.name == given.name):
+        return replace(recipe, data=recipe.data.replace(**given.options))
+    return replace(recipe, data=given)
+
+
+def collection(*data: str) -> Part:
+    """What `data` is: the name of a data set, or a path of any kind, or several of one kind that are one collection."""
+    if len(data) == 1 and data[0] in SOURCES and not Path(data[0]).exists():
+        return Part(data[0])
+    kinds = {kind_of(path): path for path in data}
+    if len(kinds) > 1:
+        found = " and ".join(f"{path} (of kind {kind})" for kind, path in kinds.items())
+        raise InputError(f"{found} were given as one collection; give paths of one kind.")
+    return Part(*kinds, path=data[0] if len(data) == 1 else list(data))
 
 
 def data_part(source: str, path: str | None, settings: Sequence[str]) -> Part:
     """The part of a collection that no recipe is about: a data set's name (lying at `path`) or anybody's own path,
     with settings of the form 'option=value'."""
-    if source in SOURCES and not Path(source).exists():
-        part = Part(source) if path is None else Part(source, path=path)
-    else:
-        part = Part(kind_of(source), path=source)
+    part = collection(source) if path is None else collection(source).replace(path=path)
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:

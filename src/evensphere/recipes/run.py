@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import platform
@@ -22,7 +21,8 @@ from rich.console import Console
 from torch import Tensor
 
 from evensphere.data.augment import Views
-from evensphere.data.folder import labelled
+from evensphere.data.encoded import as_text
+from evensphere.data.lists import read_list
 from evensphere.data.loader import Loader
 from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
@@ -37,7 +37,14 @@ from evensphere.ops.schedule import Duration
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import build
-from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes, without_auto
+from evensphere.recipes.recipe import (
+    Recipe,
+    collection,
+    get_recipe,
+    with_precision,
+    with_sizes,
+    without_auto,
+)
 from evensphere.rundir import RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -267,9 +274,13 @@ def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
 def splits_of(recipe: Recipe) -> Splits:
     """The data set of a recipe. What a begun run found out about its images ("auto") is not asked again, lest a folder
     that has changed be read otherwise."""
-    known = {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
+    known = _how_read(recipe)
     splits: Splits = build("data", without_auto(recipe.data) if known else recipe.data, **known)
     return splits
+
+
+def _how_read(recipe: Recipe) -> dict[str, int]:
+    return {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
 
 
 def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[tuple[str, str]], Source]:
@@ -284,21 +295,15 @@ def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[t
         )
     if unreadable:
         console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
-    return [(source.location(i), reason) for i, reason in unreadable], readable(source, unreadable)
+    skipped = [*source.unlisted, *((source.location(i), reason) for i, reason in unreadable)]
+    return skipped, readable(source, unreadable)
 
 
 def _chosen(source: Source, file: str | None) -> Source:
     """The images that a list names (see Recipe.images), all of them where there is none."""
     if file is None:
         return source
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-        listed = json.loads(text)["images"] if file.endswith(".json") else text.splitlines()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The list of images {file} cannot be read ({error}); give a file with one image in each line."
-        ) from error
-    return take_listed(source, [line for line in listed if line])
+    return take_listed(source, [as_text(path) for path in read_list(file).paths])
 
 
 def write_images(run: RunDir, source: Source) -> None:
@@ -349,14 +354,15 @@ def _environment(fabric: Fabric) -> dict[str, Any]:
 
 def evaluate(
     run: Path | str,
-    data: Path | str | None = None,
+    data: Path | str | Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     console: Console | None = None,
     split: Split = "test",
 ) -> dict[str, Any]:
     """Metrics of a run's finished encoder, written to RUN/eval.json beside those already there, and returned.
 
-    data: a labelled folder; None takes the labelled splits of the run's own data set.
+    data: labelled images: a path of any kind (a folder, list, table, zip, tar ...), several paths that are one
+        collection, or the name of a data set. None takes the labelled splits of the run's own.
     metrics: names (see METRICS); None takes the recipe's.
     split: "validation" scores the validation images instead, into RUN/validation.json, and leaves the test images
         alone: so that settings are chosen.
@@ -365,10 +371,7 @@ def evaluate(
     folder = RunDir.existing(run)
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    if data is None:
-        splits = splits_of(recipe)
-    else:
-        splits = labelled(data, channels=recipe.resolved["channels"], bits=recipe.resolved.get("bits", 8))
+    splits = splits_of(recipe) if data is None else _labelled(data, recipe)
     if split == "validation":
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)
@@ -388,13 +391,29 @@ def evaluate(
         "train_counts": counts,
         "groups": class_groups(counts, splits.group_rule),
         "group_rule": splits.group_rule,
-        "settings": {"data": recipe.data.name if data is None else str(data)},
+        "settings": {"data": recipe.data.name if data is None else ", ".join(_paths(data))},
     }
     earlier = folder.read_results(split)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
         results = earlier | results
     folder.write_json(folder.results_file(split), results)
     return results
+
+
+def _labelled(data: Path | str | Sequence[str], recipe: Recipe) -> Splits:
+    """The splits of images to evaluate on, read like the run's own. Raises InputError if they have no labels."""
+    splits: Splits = build("data", collection(*_paths(data)), **_how_read(recipe))
+    if splits.probe is None or splits.test is None:
+        raise InputError(
+            f"{splits.pretrain.name} has no labels to evaluate with: put every image in a sub-folder named after its "
+            "class (or give each a label in a list or table), with three images or more in at least two classes, or "
+            "divide them into train and test."
+        )
+    return splits
+
+
+def _paths(data: Path | str | Sequence[str]) -> list[str]:
+    return [str(data)] if isinstance(data, str | Path) else list(data)
 
 
 def _scored_on_validation(splits: Splits) -> Splits:
