@@ -204,7 +204,7 @@ def _tar_members(opened: Any) -> Iterator[tuple[str, _Member | str]]:
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte for each
             if not info.isdir():
                 yield info.name, _tar_problem(info) or _Member(info.offset_data, info.size, info.size, False, -1)
-        opened.seek(archive.offset)  # type: ignore[attr-defined]
+        opened.seek(archive.offset)
         if opened.read(512).strip(b"\0"):
             raise tarfile.ReadError("a damaged header")  # where tarfile only stops
 

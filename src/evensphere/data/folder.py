@@ -53,7 +53,7 @@ def folder(path: str | Path | Sequence[str], channels: int = 3, seed: int = 0, g
     def make(name: str, numbers: Sequence[int], **known: Any) -> Source:
         chosen = [found.images[i] for i in numbers]
         if len(roots) == 1:
-            return FileSource(name, *roots, [image.inside for image in chosen], **known)
+            return FileSource(name, next(iter(roots)), [image.inside for image in chosen], **known)
         files = [str(image.root / image.inside) for image in chosen]
         return FileSource(name, "", files, locations=[image.location for image in chosen], **known)
 
