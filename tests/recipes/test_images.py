@@ -73,6 +73,16 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     assert [location for location, _ in run.read_skipped()] == chosen[:1]
 
 
+def test_several_folders_train_and_are_evaluated_as_one(tmp_path: Path) -> None:
+    folders = [str(save_digits(tmp_path / name, count=30)) for name in ("one", "two")]
+    settings = ["epochs=1", "workers=0", "backbone.width=4"]
+    run = RunDir(train(with_data(get_recipe("folder"), *folders).set(settings), tmp_path / "run"))
+    assert len(run.read_images()) == 60
+    assert {location.split("/")[0] for location in run.read_images()} == {"one", "two"}
+    assert sum(evaluate(run.path, metrics=["knn"])["train_counts"]) == 60
+    assert evaluate(run.path, data=folders, metrics=["knn"])["settings"] == {"data": ", ".join(folders)}
+
+
 def test_a_list_with_labels_and_a_name_in_two_lines(tmp_path: Path) -> None:
     """As `evensphere split` writes it; the labels are for others."""
     images = save_digits(tmp_path / "images")
