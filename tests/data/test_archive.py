@@ -152,9 +152,10 @@ def test_files_are_closed_again(made: Made) -> None:
 
 def test_names_that_lead_out_are_not_images(made: Made, tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "secret.png")
-    names = ["a.png", "b.png", "../secret.png", "x/../../secret.png", str(tmp_path / "secret.png")]
+    names = ["x/a/1.png", "x/b/1.png", "../secret.png", "x/../../secret.png", str(tmp_path / "secret.png")]
     source = archive(made([(name, png()) for name in names])).pretrain
-    assert locations(source) == ["a.png", "b.png"]
+    assert locations(source) == ["x/a/1.png", "x/b/1.png"]
+    assert source.class_names == ("a", "b")
     assert [name for name, _ in source.unlisted] == names[2:]
     assert {reason for _, reason in source.unlisted} == {"its name leads out of the archive"}
 
@@ -259,6 +260,19 @@ def test_a_damaged_header_in_a_tar_is_one_sentence(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "x.tar", [(f"{i}.png", png()) for i in range(6)])
     content = bytearray(file.read_bytes())
     content[3 * 1024 + 10] ^= 0xFF  # each member takes a header's block and one of content
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="a damaged header"):
+        archive(file)
+
+
+def test_a_tar_that_leads_back_is_one_sentence(tmp_path: Path) -> None:
+    file = write_tar(tmp_path / "x.tar", [(f"{i}.png", png()) for i in range(3)])
+    content = bytearray(file.read_bytes())
+    header = content[1024:1536]
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"  # a size of -512: the next header is this one
+    header[148:156] = b"        "
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    content[1024:1536] = header
     file.write_bytes(content)
     with pytest.raises(InputError, match="a damaged header"):
         archive(file)

@@ -16,6 +16,7 @@ from evensphere.data.kinds import OWN, kind_of
     [
         ("train.txt", "list"),
         ("some/where/train.LST", "list"),
+        ("runs/mine/images.json", "list"),
         ("rows.csv", "table"),
         ("rows.parquet", "table"),
         ("images.zip", "archive"),

@@ -101,7 +101,7 @@ def test_a_name_with_a_newline_is_found_again(tmp_path: Path) -> None:
     assert source.read(1).shape == (3, 6, 8)
 
 
-def test_an_empty_line_of_a_run_is_a_list(tmp_path: Path) -> None:
+def test_the_images_of_a_run_are_a_list(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", a=2)
     (tmp_path / "images.json").write_text(json.dumps({"images": ["a/1.png", "a/0.png"]}))
     source = listed(tmp_path / "images.json", root=tmp_path / "images").pretrain

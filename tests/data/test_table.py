@@ -106,6 +106,15 @@ def test_images_without_a_group_stand_alone(tmp_path: Path) -> None:
     assert groups.tolist() == [0, 1, 0, 2]
 
 
+def test_a_column_may_serve_twice(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "rows.csv", ("path", "label"), ("a.png", "x"), ("b.png", "y"), ("c.png", "x"))
+    source = table(file, group_column="label").pretrain
+    labels, groups = source.labels(), source.groups()
+    assert labels is not None
+    assert groups is not None
+    assert labels.tolist() == groups.tolist() == [0, 1, 0]
+
+
 # --- images in the table ----------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,52 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     run = RunDir(train(with_data(get_recipe("folder"), str(images)).set(settings), tmp_path / "run"))
     assert run.read_images() == chosen[1:]
     assert [location for location, _ in run.read_skipped()] == chosen[:1]
+
+
+def test_several_folders_train_and_are_evaluated_as_one(tmp_path: Path) -> None:
+    folders = [str(save_digits(tmp_path / name, count=30)) for name in ("one", "two")]
+    settings = ["epochs=1", "workers=0", "backbone.width=4"]
+    run = RunDir(train(with_data(get_recipe("folder"), *folders).set(settings), tmp_path / "run"))
+    assert len(run.read_images()) == 60
+    assert {location.split("/")[0] for location in run.read_images()} == {"one", "two"}
+    assert sum(evaluate(run.path, metrics=["knn"])["train_counts"]) == 60
+    assert evaluate(run.path, data=folders, metrics=["knn"])["settings"] == {"data": ", ".join(folders)}
+
+
+def test_a_list_with_labels_and_a_name_in_two_lines(tmp_path: Path) -> None:
+    """As `evensphere split` writes it; the labels are for others."""
+    images = save_digits(tmp_path / "images")
+    chosen = sorted(images.rglob("*.png"))[:20]
+    chosen[0] = chosen[0].rename(chosen[0].with_name("two\nlines.png"))
+    lines = tmp_path / "list.txt"
+    names = [path.relative_to(images).as_posix().replace("\n", r"\x0a") for path in chosen]
+    lines.write_text("".join(f"{name} 3\n" for name in names))
+    settings = ["epochs=1", "workers=0", "backbone.width=4", f"images={lines}"]
+    run = RunDir(train(with_data(get_recipe("folder"), str(images)).set(settings), tmp_path / "run"))
+    assert run.read_images() == names
+    again = [*settings[:-1], f"images={run.images_file}"]
+    copy = RunDir(train(with_data(get_recipe("folder"), str(images)).set(again), tmp_path / "copy"))
+    assert copy.encoder_file.read_bytes() == run.encoder_file.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_what_is_skipped_is_written_down_whatever_its_name(tmp_path: Path) -> None:
+    images = save_digits(tmp_path / "images")
+    for name in (b"\xff.png", b"two\nlines.png", b'=cmd(), "x".png'):
+        (images / "class0" / os.fsdecode(name)).write_text("no picture")
+    os.mkfifo(images / "class0" / "pipe.png")
+    recipe = with_data(get_recipe("folder"), str(images)).set(["epochs=1", "workers=0", "backbone.width=4"])
+    skipped = RunDir(train(recipe, tmp_path / "run")).read_skipped()
+    assert skipped[0] == ("class0/pipe.png", "neither a file nor a folder")
+    names = ['class0/=cmd(), "x".png', r"class0/two\x0alines.png", r"class0/\xff.png"]
+    assert skipped[1:] == [(name, "not an image, or of a kind Pillow cannot read") for name in names]
+
+
+def test_images_that_are_all_gone_at_evaluation_are_one_sentence(tmp_path: Path) -> None:
+    run = train(tiny(), tmp_path / "run")
+    (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(10)))
+    with pytest.raises(InputError, match=r"No image of .*list\.txt can be read; are the files where"):
+        evaluate(run, data=tmp_path / "list.txt", metrics=["knn"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from evensphere.errors import InputError
 from evensphere.recipes import ARMS, RECIPES
-from evensphere.recipes.part import Part
+from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 
 
@@ -74,6 +74,32 @@ def test_data_is_a_path_or_another_data_set() -> None:
     assert with_data(get_recipe("cifar100-lt"), "/images").data == Part("cifar100", imbalance=100, path="/images")
     assert with_data(get_recipe("cifar100-lt"), "cifar10").data == Part("cifar10")
     assert with_data(get_recipe("cifar100-lt")) == get_recipe("cifar100-lt")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("x.txt", "list"), ("x.parquet", "table"), ("x.zip", "archive"), ("x/**/*.jpg", "folder")]
+)
+def test_own_images_are_of_any_kind(path: str, kind: str) -> None:
+    recipe = with_data(get_recipe("folder"), path)
+    assert recipe.data == Part(kind, path=path)
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    named = with_data(get_recipe("folder").set([f"data={kind}", "data.seed=3"]), path)
+    assert named.data == Part(kind, seed=3, path=path), "options of the same kind stay"
+
+
+def test_several_paths_are_one_collection() -> None:
+    assert with_data(get_recipe("folder"), "a", "b").data == Part("folder", path=["a", "b"])
+    with pytest.raises(InputError, match=r"a \(of kind folder\) and b\.zip \(of kind archive\) .* paths of one kind"):
+        with_data(get_recipe("folder"), "a", "b.zip")
+    with pytest.raises(InputError, match=r"data.path = .* was given; it takes"):
+        with_data(get_recipe("folder"), "a.zip", "b.zip")
+
+
+def test_a_data_set_without_its_path_says_which_setting_it_needs() -> None:
+    with pytest.raises(InputError, match=r"'places-lt' needs its path; give --set data\.path=PATH"):
+        build("data", with_data(get_recipe("folder"), "places-lt").data)
+    with pytest.raises(InputError, match=r"'folder' needs its path; give --data PATH"):
+        build("data", get_recipe("folder").data)
 
 
 @pytest.mark.parametrize(

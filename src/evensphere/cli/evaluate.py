@@ -33,7 +33,7 @@ def run(
 
     from evensphere.recipes.run import evaluate
 
-    results = evaluate(folder, data, metric, Console(stderr=True, highlight=False), split)
+    results = evaluate(folder, data or None, metric, Console(stderr=True, highlight=False), split)
     Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
     typer.echo(f"Written: {RunDir(folder).results_file(split)}\nNext: evensphere report {folder}")
 

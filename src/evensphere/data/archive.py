@@ -48,7 +48,7 @@ def archive(
     file = Path(path).expanduser()
     images, unlisted = _find_images(file)
     names = sorted(images, key=os.fsencode)
-    depth = _wrapping([*names, *(name for name, _ in unlisted)])
+    depth = _wrapping([*names, *(name for name, _ in unlisted if not _leads_out(name))])
     listing = by_folders(
         str(file),
         [as_text(name) for name in names],
@@ -126,7 +126,7 @@ def _find_images(file: Path) -> tuple[dict[str, _Member], list[tuple[str, str]]]
         name = "/".join(part for part in original.split("/") if part not in ("", "."))
         if not name.lower().endswith(EXTENSIONS) or re.search(r"(^|/)\.(?!\./)", name):
             continue
-        if original.startswith("/") or ".." in original.split("/"):
+        if _leads_out(original):
             unlisted.append((original, "its name leads out of the archive"))
         elif isinstance(member, str):
             unlisted.append((name, member))
@@ -137,6 +137,10 @@ def _find_images(file: Path) -> tuple[dict[str, _Member], list[tuple[str, str]]]
     if not images:
         raise InputError(_no_images(file, unlisted))
     return images, unlisted
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def _no_images(file: Path, unlisted: Sequence[tuple[str, str]]) -> str:
@@ -198,16 +202,22 @@ def _zip_problem(info: zipfile.ZipInfo) -> str | None:
         return "a link, which is not followed"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"compressed by method {info.compress_type}; only stored and deflated members can be read"
+    if not 0 <= info.header_offset < 2**62:
+        return "damaged in the archive (no header)"
     return _size_problem(max(info.file_size, info.compress_size))
 
 
 def _tar_members(opened: Any) -> Iterator[tuple[str, _Member | str]]:
     with tarfile.open(fileobj=opened, mode="r:") as archive:
+        before = -1
         while (info := archive.next()) is not None:
+            if archive.offset <= before:  # by a negative size: older Pythons would go round in circles
+                raise tarfile.ReadError("a damaged header")
+            before = archive.offset
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte for each
             if not info.isdir():
                 yield info.name, _tar_problem(info) or _Member(info.offset_data, info.size, info.size, False, -1)
-        opened.seek(archive.offset)  # type: ignore[attr-defined]
+        opened.seek(archive.offset)
         if opened.read(512).strip(b"\0"):
             raise tarfile.ReadError("a damaged header")  # where tarfile only stops
 

@@ -95,7 +95,7 @@ def splits_of_lists(
 
 def _rows(part: str, file: ListFile) -> list[tuple[str, str, int | None]]:
     """(part, path, label) of each image, in the order of the paths' bytes."""
-    labels: Sequence[int | None] = file.labels or [None] * len(file.paths)
+    labels: Sequence[int | None] = [None] * len(file.paths) if file.labels is None else file.labels
     rows = [(part, path, label) for path, label in zip(file.paths, labels, strict=True)]
     return sorted(rows, key=lambda row: os.fsencode(row[1]))
 

@@ -80,14 +80,11 @@ def table(
             f"{file} has no column for the images' files; its columns are {_spell(names)}; name one with "
             "--set data.image_column=NAME."
         )
-    columns = {
-        "label": _column(file, names, "label", label_column, _LABEL_COLUMNS),
-        "group": _column(file, names, "group", group_column, ()),
-        "split": _column(file, names, "split", split_column, _SPLIT_COLUMNS),
-    }
-    read = _read(file, [image, *(name for name in columns.values() if name is not None)])
+    label = _column(file, names, "label", label_column, _LABEL_COLUMNS)
+    group = _column(file, names, "group", group_column, ())
+    split = _column(file, names, "split", split_column, _SPLIT_COLUMNS)
+    read = _read(file, image, *(name for name in (label, group, split) if name is not None))
     images = _images(file, read[image])
-    label, group, split = columns["label"], columns["group"], columns["split"]
     labels = None if label is None else _labels(file, label, read[label])
     groups = None if group is None else [text or None for text in _texts(read[group])]
     parts = None if split is None else _parts(file, split, read[split])
@@ -264,10 +261,11 @@ def _spell(names: Sequence[str]) -> str:
     return ", ".join(as_text(name) for name in names)
 
 
-def _read(file: Path, names: list[str]) -> dict[str, pa.ChunkedArray]:
+def _read(file: Path, image: str, *others: str) -> dict[str, pa.ChunkedArray]:
+    names = list(dict.fromkeys([image, *others]))
     with _readable(file):
         if file.suffix.lower() == ".parquet":
-            _check_memory(file, names[0])
+            _check_memory(file, image)
             with pyarrow.parquet.ParquetFile(file) as parquet:
                 read = parquet.read(columns=names)
         else:

@@ -51,6 +51,8 @@ def features_of(
         features.append(encoder(pixels.to(device)).float().cpu())
         kept.append(index)
     encoder.train(was_training)
+    if not kept:
+        raise InputError(f"No image of {source.name} can be read; are the files where they are said to be?")
     return torch.cat(features), torch.cat(kept)
 
 

@@ -413,7 +413,7 @@ def _labelled(data: Path | str | Sequence[str], recipe: Recipe) -> Splits:
 
 
 def _paths(data: Path | str | Sequence[str]) -> list[str]:
-    return [str(data)] if isinstance(data, str | Path) else list(data)
+    return [str(data)] if isinstance(data, str | Path) else [str(path) for path in data]
 
 
 def _scored_on_validation(splits: Splits) -> Splits:
