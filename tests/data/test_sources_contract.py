@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.stored import png_files, save_dataset, write_shards
 
 from evensphere.data import SOURCE_INFO, SOURCES
 from evensphere.data.card import write_split
@@ -60,16 +61,27 @@ def split_options(root: Path) -> dict[str, Any]:
     return {"path": root / "split"}
 
 
+def hub_options(root: Path) -> dict[str, Any]:
+    return {"path": save_dataset(folder_options(root / "images")["path"], root / "saved")}
+
+
+def shards_options(root: Path) -> dict[str, Any]:
+    return {"path": write_shards(root / "shards", png_files(folder_options(root / "images")["path"]), per_shard=5)}
+
+
 MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "digits": digits_options,
     "cifar10": cifar10_options,
     "cifar100": cifar100_options,
     "folder": folder_options,
     "split": split_options,
+    "hub": hub_options,
+    "shards": shards_options,
 }
+STREAMS = ("shards",)  # test_stream.py says what these must satisfy
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module", params=[name for name in SOURCES if name not in STREAMS])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

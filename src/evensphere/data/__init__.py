@@ -14,6 +14,8 @@ SOURCES = {
     "cifar100": "evensphere.data.cifar:cifar100",
     "folder": "evensphere.data.folder:folder",
     "split": "evensphere.data.card:split",
+    "hub": "evensphere.data.hub:hub",
+    "shards": "evensphere.data.shards:shards",
 }
 
 
@@ -62,5 +64,19 @@ SOURCE_INFO = {
         classes="those of the collection",
         licence="that of the collection",
         how_to_get="evensphere split SOURCE --out FOLDER, then --data FOLDER",
+    ),
+    "hub": SourceInfo(
+        summary="a Hugging Face data set: a folder made by `datasets.save_to_disk`, or one on the hub",
+        size="any number of images in a column of the type Image",
+        classes="the names in a column of the type ClassLabel, if there is one",
+        licence="see the data set's page on the hub",
+        how_to_get="pip install 'evensphere[hub]'; --data FOLDER or hf://OWNER/NAME, with --set data.download=true",
+    ),
+    "shards": SourceInfo(
+        summary="WebDataset shards: tar files that are read from beginning to end, as a stream",
+        size="any number of images, which are never numbered; what needs numbers refuses them",
+        classes="none; evaluation takes other images",
+        licence="yours",
+        how_to_get="--data FOLDER, 'train-{000..099}.tar', or an http(s) address with --set data.samples=N",
     ),
 }

@@ -7,6 +7,7 @@ scans. Each either becomes the picture a viewer would show, or is reported with 
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +21,7 @@ from evensphere.data.source import UnreadableImage
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
-EncodedImage = str | Path | IO[bytes]
+EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to those who check types at run time
 
 
 def decode(file: EncodedImage, channels: int) -> UInt8[Tensor, "c h w"]:

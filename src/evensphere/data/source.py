@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     images: uint8. Whole images [B, C, H, W] when all are of one size (the crops are then cut on the device), else one
         tensor of crops [B, C, size, size] for each view, cut by the loader's workers.
-    index: each image's number in the source, int64 [B].
+    index: each image's number in the source, int64 [B]; in a stream, whose images have none, its place in the epoch.
     """
 
     images: UInt8[Tensor, "batch c h w"] | tuple[UInt8[Tensor, "batch c h w"], ...]
