@@ -69,6 +69,12 @@ def shards_options(root: Path) -> dict[str, Any]:
     return {"path": write_shards(root / "shards", png_files(folder_options(root / "images")["path"]), per_shard=5)}
 
 
+def array_options(root: Path) -> dict[str, Any]:
+    images = np.random.RandomState(0).randint(0, 256, (18, 8, 9, 3)).astype(np.uint8)
+    np.savez(root / "images.npz", images=images, labels=np.arange(18) % 3)
+    return {"path": root / "images.npz"}
+
+
 MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "digits": digits_options,
     "cifar10": cifar10_options,
@@ -77,6 +83,7 @@ MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "split": split_options,
     "hub": hub_options,
     "shards": shards_options,
+    "array": array_options,
 }
 STREAMS = ("shards",)  # test_stream.py says what these must satisfy
 

@@ -16,6 +16,7 @@ SOURCES = {
     "split": "evensphere.data.card:split",
     "hub": "evensphere.data.hub:hub",
     "shards": "evensphere.data.shards:shards",
+    "array": "evensphere.data.arrays:array",
 }
 
 
@@ -78,5 +79,12 @@ SOURCE_INFO = {
         classes="none; evaluation takes other images",
         licence="yours",
         how_to_get="--data FOLDER, 'train-{000..099}.tar', or an http(s) address with --set data.samples=N",
+    ),
+    "array": SourceInfo(
+        summary="images in a numpy file: .npy, or .npz with labels and, perhaps, several splits",
+        size="any number of images of one size, 8 bits to a channel",
+        classes="the different labels, if there are any",
+        licence="yours",
+        how_to_get="--data FILE.npy or FILE.npz",
     ),
 }

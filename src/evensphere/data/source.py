@@ -166,6 +166,9 @@ def take_listed(source: Source, locations: Sequence[str]) -> Source:
 class Splits(NamedTuple):
     """The parts of a data set, by what each may be used for.
 
+    A function that returns Splits is a data set: ours by their names (see SOURCES), anybody's by where they can be
+    imported from, `Part("package.module:function", path=...)`; examples/own_data.py has arrays and a torch Dataset.
+
     pretrain: what the encoder learns from; its labels are never read in training.
     probe: labelled images that probes are fitted on (the paper: the whole balanced training set).
     validation: chooses settings. Outside probe; outside pretrain too, except in class folders without official splits.
