@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 from tests.data.image_files import locations
+from tests.data.stored import save_dataset
 
 from evensphere.data.source import Splits
 from evensphere.errors import InputError
@@ -82,6 +83,7 @@ MAKE: dict[str, Callable[[Path, Path], Path]] = {
     "parquet": as_parquet,
     "zip": as_zip,
     "tar": as_tar,
+    "hub": lambda root, out: save_dataset(root, out / "saved"),
 }
 
 

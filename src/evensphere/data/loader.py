@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -21,6 +22,8 @@ from evensphere.errors import InputError
 from evensphere.ops import collective
 from evensphere.ops.draw import permutation
 
+Item = tuple[int, tuple[Tensor, ...]] | tuple[str, str]
+
 
 class Loader:
     """The batches of a whole run.
@@ -29,7 +32,10 @@ class Loader:
         images for each process (a single image has neither negatives nor batch statistics).
     workers: processes that decode files; None chooses. Sources in memory need none.
     skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
+    indexed: whether a batch's index says which images it holds, whatever the epoch.
     """
+
+    indexed: ClassVar[bool] = True
 
     def __init__(self, source: Source, batch_size: int, views: Views, seed: int, workers: int | None = None) -> None:
         least = 2 * collective.world_size()
@@ -62,13 +68,18 @@ class Loader:
         share = len(batch) // collective.world_size()
         return batch[collective.rank() * share : (collective.rank() + 1) * share]
 
-    def _decoded(self, first_step: int, total_steps: int) -> Iterator[Batch]:
+    def crops(self, first_step: int, total_steps: int) -> tuple[Dataset[Item], Iterator[list[Any]]]:
+        """What workers make crops with, and the keys of the batches that they are asked for."""
         keys = (
             [(step // self.steps_per_epoch, i) for i in self.index(step).tolist()]
             for step in range(first_step, total_steps)
         )
+        return Crops(self.source, self.views), keys
+
+    def _decoded(self, first_step: int, total_steps: int) -> Iterator[Batch]:
+        crops, keys = self.crops(first_step, total_steps)
         decoded = DataLoader(
-            _Crops(self.source, self.views),
+            crops,
             batch_sampler=_Once(keys),
             num_workers=self.workers,
             collate_fn=_collate,
@@ -87,20 +98,20 @@ class Loader:
 class _Once:
     """A batch sampler over a generator: the keys of the batches still to come."""
 
-    def __init__(self, keys: Iterator[list[tuple[int, int]]]) -> None:
+    def __init__(self, keys: Iterator[list[Any]]) -> None:
         self.keys = keys
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         return self.keys
 
 
-class _Crops(Dataset[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]):
+class Crops(Dataset[Item]):
     """One image's crops for each view, by (epoch, index); where it cannot be read, its location and the reason."""
 
     def __init__(self, source: Source, views: Views) -> None:
         self.source, self.views = source, views
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, tuple[Tensor, ...]] | tuple[str, str]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         try:
             image = self.source.read(index)
@@ -109,7 +120,7 @@ class _Crops(Dataset[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]):
         return index, tuple(self.views.crop_one(image, epoch, view, index) for view in self.views.all_views)
 
 
-def _collate(items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]) -> tuple[Batch | None, dict[str, str]]:
+def _collate(items: list[Item]) -> tuple[Batch | None, dict[str, str]]:
     failed = {item[0]: item[1] for item in items if isinstance(item[0], str) and isinstance(item[1], str)}
     read = [(item[0], item[1]) for item in items if isinstance(item[0], int) and isinstance(item[1], tuple)]
     if len(read) < 2:

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     images: uint8, or float32 in 0..1 from a source of 16 bits. Whole images [B, C, H, W] when all are of one size (the
         crops are then cut on the device), else one tensor of crops [B, C, size, size] for each view, cut by the
         loader's workers.
-    index: each image's number in the source, int64 [B].
+    index: each image's number in the source, int64 [B]; in a stream, whose images have none, its place in the epoch.
     """
 
     images: PixelBatch | tuple[PixelBatch, ...]
@@ -179,6 +179,9 @@ def take_listed(source: Source, locations: Sequence[str]) -> Source:
 
 class Splits(NamedTuple):
     """The parts of a data set, by what each may be used for.
+
+    A function that returns Splits is a data set: ours by their names (see SOURCES), anybody's by where they can be
+    imported from, `Part("package.module:function", path=...)`; examples/own_data.py has arrays and a torch Dataset.
 
     pretrain: what the encoder learns from; its labels are never read in training.
     probe: labelled images that probes are fitted on (the paper: the whole balanced training set).

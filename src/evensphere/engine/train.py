@@ -56,6 +56,10 @@ class Training:
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
 
+    def numbers(self, batch: Batch) -> Tensor | None:
+        """Which images a batch holds, for whoever remembers something of each; a stream has no answer."""
+        return batch.index if self.loader.indexed else None
+
     def views_of(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
         """The views that the method is to see at a step."""
         return self.views(batch, progress.epoch, self.method.view_strength(batch.index))
@@ -68,7 +72,7 @@ class StepModule(nn.Module):
         super().__init__()
         self.method, self.harmonizer = method, harmonizer
 
-    def forward(self, views: tuple[Tensor, ...], index: Tensor, progress: Progress) -> tuple[Output, Harmony]:
+    def forward(self, views: tuple[Tensor, ...], index: Tensor | None, progress: Progress) -> tuple[Output, Harmony]:
         output = self.method(views, index, progress)
         return output, self.harmonizer(output.embeddings, index, progress)
 
@@ -111,8 +115,8 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
         batch = batch._replace(images=fabric.to_device(batch.images))
         views = training.views_of(batch, progress)
         with fabric.autocast():
-            output = method(views, batch.index, progress)
-        training.harmonizer.after_step(output.embeddings, batch.index, progress)
+            output = method(views, training.numbers(batch), progress)
+        training.harmonizer.after_step(output.embeddings, training.numbers(batch), progress)
 
 
 def _take_step(
@@ -122,14 +126,14 @@ def _take_step(
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    views = training.views_of(batch, progress)
+    views, numbers = training.views_of(batch, progress), training.numbers(batch)
     passes: list[tuple[Output, Harmony, Tensor]] = []
 
     def closure(image_weights: Tensor | None = None) -> Tensor:
         """Forward and backward. Some optimisers look at the loss at several points, or with other weights, in a step;
         what the last pass saw is what the step was taken with."""
         torch.manual_seed(seed_for(training.seed + fabric.global_rank, "step", progress.step))  # dropout and its like
-        output, harmony = step_module(views, batch.index, progress)
+        output, harmony = step_module(views, numbers, progress)
         loss: Tensor = output.loss + harmony.loss
         if image_weights is not None:
             assert output.per_sample is not None
@@ -142,8 +146,8 @@ def _take_step(
     training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
     training.optimizer.zero_grad()
     ((output, harmony, loss),) = passes
-    training.method.after_step(batch.index, output, progress)
-    training.harmonizer.after_step(output.embeddings, batch.index, progress)
+    training.method.after_step(numbers, output, progress)
+    training.harmonizer.after_step(output.embeddings, numbers, progress)
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}
 
 

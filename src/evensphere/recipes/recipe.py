@@ -18,6 +18,7 @@ import torch
 from evensphere.data import SOURCES
 from evensphere.data.kinds import OWN, kind_of
 from evensphere.data.source import Source
+from evensphere.data.stream import Stream
 from evensphere.engine.checkpoint import Heritage
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
@@ -350,7 +351,10 @@ def with_precision(recipe: Recipe) -> Recipe:
 def _view_size(source: Source) -> int:
     if source.image_size is not None:
         return min(*source.image_size, _LARGEST_VIEW)
-    sample = permutation(0, "view size", 0, len(source))[:64].tolist()
-    short_sides = sorted(min(source.read(i).shape[1:]) for i in sample)
+    if isinstance(source, Stream):
+        images = source.first_images(64)
+    else:
+        images = [source.read(i) for i in permutation(0, "view size", 0, len(source))[:64].tolist()]
+    short_sides = sorted(min(image.shape[1:]) for image in images)
     median = short_sides[len(short_sides) // 2]
     return max(32, min(_LARGEST_VIEW, median // 32 * 32))

@@ -26,6 +26,8 @@ from evensphere.data.lists import read_list
 from evensphere.data.loader import Loader
 from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
+from evensphere.data.stream import Stream
+from evensphere.data.stream_loader import StreamLoader
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.train import StepModule, Training, fit
@@ -124,6 +126,8 @@ def _begin(
     ready: Ready | None,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
+    if isinstance(splits.pretrain, Stream):
+        _check_stream(splits.pretrain, recipe, ready is not None, console)
     skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
     training = _build_training(recipe, splits, source, run)
@@ -134,7 +138,7 @@ def _begin(
     with run.lock():
         run.write_skipped(skipped)
         run.write_json(run.environment_file, _environment(fabric))
-        if recipe.images is not None or not isinstance(source, ArraySource):
+        if recipe.images is not None or not isinstance(source, ArraySource | Stream):
             write_images(run, source)
         if branch is not None:
             _branch(run, branch, recipe)
@@ -159,8 +163,11 @@ def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir)
     """source: the images to train on."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
-    loader = Loader(source, recipe.batch_size, views, recipe.seed, recipe.workers)
+    how = (recipe.batch_size, views, recipe.seed, recipe.workers)
+    loader = StreamLoader(source, *how) if isinstance(source, Stream) else Loader(source, *how)
     method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
+    if isinstance(source, Stream) and "index" in method.needs:
+        source.refuse(f"the method {recipe.method.name}")
     _check_views(recipe.method.name, method, views)
     harmonizer = build(
         "harmonizer",
@@ -169,6 +176,7 @@ def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir)
         num_samples=len(source),
         batch_size=loader.batch_size,
         steps_per_epoch=loader.steps_per_epoch,
+        **({"population": "streaming"} if isinstance(source, Stream) else {}),
     )
     # a run on some of the images is scored by the many, medium and few of the whole data set
     scored = splits if recipe.images is not None else splits._replace(pretrain=source)
@@ -190,6 +198,8 @@ def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir)
 
 def _build_optimizer(recipe: Recipe, method: Method, source: Source) -> torch.optim.Optimizer:
     def features_by(run: str) -> Tensor:
+        if isinstance(source, Stream):
+            source.refuse(f"the optimizer {recipe.optimizer.name}")
         return _features(RunDir.existing(run), source)
 
     optimizer: torch.optim.Optimizer = build(
@@ -233,9 +243,11 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
-    fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
-    if training.loader.skipped:
-        _add_skipped(run, training.loader.skipped, console)
+    try:
+        fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
+    finally:
+        if training.loader.skipped:
+            _add_skipped(run, training.loader.skipped, console)
     save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
     return run.path
 
@@ -255,6 +267,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
         "anchors": len(harmonizer.anchors) if harmonizer else None,
         "warm_up_steps": harmonizer.warm_up.steps(start) if harmonizer else None,
         "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
+        **({"population": "streaming"} if harmonizer and isinstance(source, Stream) else {}),
     }
 
 
@@ -287,6 +300,8 @@ def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[t
     """Decode every image once. Returns what cannot be read, with the reasons, and the source without it."""
     if isinstance(source, ArraySource):
         return [], source
+    if isinstance(source, Stream):
+        return list(source.skipped.items()), source
     with console.status(f"Reading {len(source):,} images once") as status:
         unreadable = scan(
             source,
@@ -297,6 +312,19 @@ def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[t
         console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
     skipped = [*source.unlisted, *((source.location(i), reason) for i, reason in unreadable)]
     return skipped, readable(source, unreadable)
+
+
+def _check_stream(stream: Stream, recipe: Recipe, in_stages: bool, console: Console) -> None:
+    """Refuse what needs the images' numbers, and say what is done in its place."""
+    if in_stages:
+        stream.refuse("a run in stages")
+    if recipe.images is not None:
+        stream.refuse("a run on some of the images")
+    if recipe.harmonizer.name == "none":
+        return
+    if recipe.harmonizer.options.get("population") == "exact":
+        stream.refuse("the exact population of the harmonizer")
+    console.print("Population statistics are averaged over the batches (population=streaming): the data is a stream.")
 
 
 def _chosen(source: Source, file: str | None) -> Source:
@@ -313,6 +341,14 @@ def write_images(run: RunDir, source: Source) -> None:
 
 def images_of(run: RunDir, source: Source) -> Source:
     """The images the run began with, in its order; files that came later are left out."""
+    if isinstance(source, Stream):
+        began_with = run.read_recipe()["resolved"]["num_images"]
+        if len(source) != began_with:
+            raise InputError(
+                f"{source.name} has epochs of {len(source)} images, and {run.path} was begun with {began_with}; "
+                "give the shards it was begun with."
+            )
+        return source
     if isinstance(source, ArraySource) and not run.images_file.exists():
         return source
     wanted, present = run.read_images(), {source.location(i) for i in range(len(source))}
@@ -327,7 +363,7 @@ def images_of(run: RunDir, source: Source) -> Source:
 def _add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
     known = run.read_skipped()
     run.write_skipped([*known, *(item for item in failed.items() if item not in known)])
-    console.print(f"{len(failed)} images became unreadable while training; they are listed in {run.skipped_file}.")
+    console.print(f"{len(failed)} images could not be read while training; they are listed in {run.skipped_file}.")
 
 
 def _environment(fabric: Fabric) -> dict[str, Any]:
