@@ -50,6 +50,16 @@ def test_every_image_is_decoded_once(tmp_path: Path, workers: int, monkeypatch: 
     assert scan(kept, workers) == []
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_was_read_can_be_looked_at(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FolderSource(dirty_folder(tmp_path, good=100, bad=2))
+    reads = recorded_reads(monkeypatch)
+    seen: dict[int, tuple[int, ...]] = {}
+    scan(source, workers, see=lambda i, image: seen.update({i: tuple(image.shape)}))
+    assert seen == dict.fromkeys(range(2, 102), (3, 6, 8))
+    assert sorted(reads) == list(range(102)), "each image is decoded once"
+
+
 def test_an_interrupted_check_stops(tmp_path: Path) -> None:
     source = FolderSource(dirty_folder(tmp_path, good=130, bad=0))
 
@@ -81,3 +91,6 @@ def test_half_unreadable_is_still_dirt(tmp_path: Path) -> None:
 def test_arrays_need_no_check() -> None:
     source = ArraySource("x", torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
     assert scan(source) == []
+    seen: list[int] = []
+    assert scan(source, see=lambda i, image: seen.append(i)) == []
+    assert seen == [0, 1, 2], "but they can be looked at"
