@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 
 from evensphere.data import SOURCE_INFO, SOURCES
+from evensphere.data.card import write_split
+from evensphere.data.folder import folder
+from evensphere.data.partition import Division
 from evensphere.data.source import ArraySource, Source, Splits, Subset, take
 
 
@@ -44,10 +47,17 @@ def cifar100_options(root: Path) -> dict[str, Any]:
 
 def folder_options(root: Path) -> dict[str, Any]:
     for c in range(3):
-        (root / f"class{c}").mkdir()
+        (root / f"class{c}").mkdir(parents=True)
         for i in range(6):
             Image.new("RGB", (8 + i, 9), (i, c, 0)).save(root / f"class{c}" / f"{i}.png")
     return {"path": root}
+
+
+def split_options(root: Path) -> dict[str, Any]:
+    options = folder_options(root / "images")
+    division = Division(validation=1, test=1, profile="exp", imbalance=2)
+    write_split("folder", options, folder(**options), division, root / "split")
+    return {"path": root / "split"}
 
 
 MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -55,14 +65,20 @@ MAKE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "cifar10": cifar10_options,
     "cifar100": cifar100_options,
     "folder": folder_options,
+    "split": split_options,
 }
 
 
 @pytest.fixture(scope="module", params=SOURCES)
-def splits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    module, function = SOURCES[request.param].split(":")
-    options = MAKE[request.param](tmp_path_factory.mktemp(request.param))
-    loaded = getattr(import_module(module), function)(seed=0, **options)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def splits(name: str, tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    module, function = SOURCES[name].split(":")
+    options = MAKE[name](tmp_path_factory.mktemp(name))
+    loaded = getattr(import_module(module), function)(**options)
     assert isinstance(loaded, Splits)
     return loaded
 
@@ -144,10 +160,9 @@ def test_taking_some_keeps_what_they_are(splits: Splits) -> None:
         assert not (isinstance(chosen, Subset) and isinstance(chosen.source, ArraySource | Subset))
 
 
-def test_the_same_options_give_the_same_images(splits: Splits, tmp_path: Path) -> None:
-    name = splits.pretrain.name if splits.pretrain.name in SOURCES else "folder"
+def test_the_same_options_give_the_same_images(name: str, splits: Splits, tmp_path: Path) -> None:
     module, function = SOURCES[name].split(":")
-    again = getattr(import_module(module), function)(seed=0, **MAKE[name](tmp_path))
+    again = getattr(import_module(module), function)(**MAKE[name](tmp_path))
     for one, other in zip(parts(splits), parts(again), strict=True):
         assert [one.location(i) for i in range(len(one))] == [other.location(i) for i in range(len(other))]
         assert one.read(0).equal(other.read(0))

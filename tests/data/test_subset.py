@@ -240,3 +240,12 @@ def test_long_tail_splits_keep_validation_and_test_apart() -> None:
     assert long_tail_splits(train, test, imbalance=1, largest=7).train_counts() == [7, 7, 7]
     with pytest.raises(InputError, match="give 1 to 40"):
         long_tail_splits(train, test, imbalance=1, largest=41)
+
+
+def test_a_published_profile_decides_the_counts_of_every_class() -> None:
+    images = torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8)
+    train = ArraySource("train", images, torch.arange(50_000) % 100, [str(c) for c in range(100)])
+    splits = long_tail_splits(train, train, 100, "cifar100-lt-split2", validation_per_class=50)
+    assert splits.train_counts() == PUBLISHED["split2"].tolist()
+    with pytest.raises(InputError, match="up to 450 images; train has 100 classes and leaves 400"):
+        long_tail_splits(train, train, 100, "cifar100-lt-split2", validation_per_class=100)

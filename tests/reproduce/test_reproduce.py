@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from evensphere.data.subset import long_tail_counts
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import train
@@ -89,6 +91,28 @@ def test_levers_share_the_pilots_runs_and_never_see_the_test_images() -> None:
     assert all(cell.branch == f"gh-seed{cell.recipe.seed}" for cell in levers if cell.arm != "gh")
     assert get_table("levers").split == "validation"
     assert {arm for arm in ARMS if arm.startswith("gh-")} <= set(get_table("levers").arms)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small", "paper"])
+def test_data_sets_of_every_skew_are_of_one_size(scale: str) -> None:
+    """Otherwise the number of images would be confounded with the imbalance."""
+    num_classes, whole = {"tiny": (10, 114), "small": (100, 450), "paper": (100, 450)}[scale]
+    sizes = []
+    for cell in table_cells("skew", scale, seeds=1, data=None):
+        options: dict[str, Any] = {"imbalance": 20, "largest": whole, "profile": "exp"} | cell.recipe.data.options
+        sizes.append(sum(long_tail_counts(options["largest"], num_classes, options["imbalance"], options["profile"])))
+    assert max(sizes) <= 1.04 * min(sizes)
+
+
+def test_methods_share_the_pilots_runs_and_every_control_branches_off_its_own_first_stage() -> None:
+    cells = table_cells("methods", "small", seeds=1, data=None)
+    pilot = table_cells("pilot", "small", seeds=1, data=None)
+    assert all(cell in pilot for cell in cells if not cell.arm.startswith("bcl"))
+    assert {cell.arm: cell.branch for cell in cells if cell.branch} == {
+        "two-stage": "gh-seed0",
+        "bcl-two-stage": "bcl-gh-seed0",
+    }
+    assert {cell.recipe.method.name for cell in cells if cell.arm.startswith("bcl")} == {"bcl"}
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ SOURCES = {
     "cifar10": "evensphere.data.cifar:cifar10",
     "cifar100": "evensphere.data.cifar:cifar100",
     "folder": "evensphere.data.folder:folder",
+    "split": "evensphere.data.card:split",
 }
 
 
@@ -54,5 +55,12 @@ SOURCE_INFO = {
         classes="the folders' names, if there are any; labels are needed for evaluation only",
         licence="yours",
         how_to_get="--data PATH",
+    ),
+    "split": SourceInfo(
+        summary="a division of any labelled collection that `evensphere split` made",
+        size="that of its lists",
+        classes="those of the collection",
+        licence="that of the collection",
+        how_to_get="evensphere split SOURCE --out FOLDER, then --data FOLDER",
     ),
 }

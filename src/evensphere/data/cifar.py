@@ -95,7 +95,8 @@ def cifar100(
 
     path: the folder that holds cifar-100-binary or cifar-100-python, or that folder itself. None looks in
         $EVENSPHERE_DATA, then in ~/.cache/evensphere.
-    imbalance, profile: see `long_tail_counts`.
+    imbalance, profile: see `long_tail_counts`; or a published profile, "cifar100-lt-split1" to 5 (see
+        `published_profiles`).
     seed: chooses the long-tailed subset (numpy's legacy RandomState) and the validation images.
     validation_per_class: images of each class held out of the 500. 50 gives a largest class of 450, the counts of the
         published SDCLR splits (9,754 images at IR 100); 0 gives no validation set and the GH authors' own subset

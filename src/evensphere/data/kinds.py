@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 # the sources that take anybody's own images, by what their path looks like
-OWN = ("folder", "list", "table", "archive", "array", "hub", "shards")
+OWN = ("folder", "list", "table", "archive", "array", "hub", "shards", "split")
 
 _BY_ENDING = {
     **dict.fromkeys((".txt", ".lst"), "list"),
@@ -13,6 +13,7 @@ _BY_ENDING = {
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
     **dict.fromkeys((".npy", ".npz"), "array"),
 }
+_CARD = "card.json"  # of `evensphere split`
 _HUB_FILES = ("dataset_dict.json", "dataset_info.json")  # of `datasets.save_to_disk`
 
 
@@ -21,7 +22,8 @@ def kind_of(path: str) -> str:
 
     A list, a table, an archive and an array are known by their names' endings. hub: hf://OWNER/NAME, or a folder made
     by `datasets.save_to_disk`. shards: several tar files, as a pattern (train-{000..099}.tar, *.tar), a web address or
-    a folder that holds nothing else. folder: every other folder, and patterns of image files.
+    a folder that holds nothing else. split: a folder that `evensphere split` wrote. folder: every other folder, and
+    patterns of image files.
     """
     if path.startswith("hf://"):
         return "hub"
@@ -29,7 +31,11 @@ def kind_of(path: str) -> str:
     if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith((".tar", ".tar.gz"))):
         return "shards"
     here = Path(path).expanduser()
+    if here.name == _CARD and here.is_file():
+        return "split"
     if here.is_dir():
+        if (here / _CARD).is_file() and (here / "train.txt").is_file():
+            return "split"
         if any((here / file).is_file() for file in _HUB_FILES):
             return "hub"
         return "shards" if _holds_tars_only(here) else "folder"

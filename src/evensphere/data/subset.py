@@ -7,9 +7,12 @@ the smallest.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +64,14 @@ def _shares(num_classes: int, smallest: float, profile: str) -> list[float]:
         return [1.0 if c < num_classes // 2 else smallest for c in range(num_classes)]
     exponent = math.log(smallest) / math.log(num_classes)
     return [(c + 1) ** exponent for c in range(num_classes)]
+
+
+@cache
+def published_profiles() -> dict[str, tuple[int, ...]]:
+    """Images of each class in training sets that others published, by name: the five CIFAR-100-LT splits that SDCLR,
+    BCL and GH report on (9,754 images of 450 a class; imbalance 100)."""
+    content = json.loads(Path(__file__).with_name("published_counts.json").read_text())
+    return {name: tuple(counts) for name, counts in content.items()}
 
 
 def long_tail_indices(
@@ -173,7 +184,8 @@ def long_tail_splits(
 
     `validation_per_class` images of each class are held out (0: validation is None). What is left is the probe's set,
     and its long-tailed subset is what the encoder learns from; the largest class keeps `largest` images, or as many as
-    the smallest class of the probe's set has. Imbalance 1 with a `largest` makes a balanced set of a chosen size.
+    the smallest class of the probe's set has. `profile` may also be a published one (see `published_profiles`), which
+    decides the counts of every class. Imbalance 1 with a `largest` makes a balanced set of a chosen size.
     """
     labels = train.labels()
     assert labels is not None, "only a labelled set can be made long-tailed"
@@ -184,7 +196,15 @@ def long_tail_splits(
         if not 1 <= largest <= max_count:
             raise InputError(f"A largest class of {largest} images was asked for; give 1 to {max_count}.")
         max_count = largest
-    counts = long_tail_counts(max_count, len(train.class_names), imbalance, profile)
+    if profile in published_profiles():
+        counts = list(published_profiles()[profile])
+        if len(counts) != len(train.class_names) or max(counts) > max_count:
+            raise InputError(
+                f"The profile {profile} has {len(counts)} classes of up to {max(counts)} images; {train.name} has "
+                f"{len(train.class_names)} classes and leaves {max_count} of each to choose from."
+            )
+    else:
+        counts = long_tail_counts(max_count, len(train.class_names), imbalance, profile)
     probe = take(train, rest)
     return Splits(
         pretrain=take(probe, long_tail_indices(labels[rest], counts, seed, shuffle_classes)),

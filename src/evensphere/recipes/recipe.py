@@ -207,6 +207,21 @@ def with_data(recipe: Recipe, *data: str) -> Recipe:
     return replace(recipe, data=Part(kind, path=path))
 
 
+def data_part(source: str, path: str | None, settings: Sequence[str]) -> Part:
+    """The part of a collection that no recipe is about: a data set's name (lying at `path`) or anybody's own path,
+    with settings of the form 'option=value'."""
+    if source in SOURCES and not Path(source).exists():
+        part = Part(source) if path is None else Part(source, path=path)
+    else:
+        part = Part(kind_of(source), path=source)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting} was given; write --set OPTION=VALUE, such as --set seed=1.")
+        part = part.replace(**{name.strip(): parse_value(text.strip())})
+    return part
+
+
 def arm_parts(
     arm: str, harmonizer: Part, learning_rate: float | str, warm_up: float, middle: float | str
 ) -> tuple[Part, Part]:

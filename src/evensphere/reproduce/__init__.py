@@ -15,6 +15,8 @@ from __future__ import annotations
 
 TABLES = {
     "pilot": "does GH help, and where? Three arms on one long-tailed data set, and a balanced one of the same size",
+    "skew": "how does it depend on the imbalance? GH and its control on four data sets of one size",
+    "methods": "SimCLR and BCL, three arms each",
     "levers": "GH's settings one at a time, branched off the pilot's first stages, scored on validation images only",
 }
 

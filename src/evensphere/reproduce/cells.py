@@ -34,12 +34,12 @@ class Table(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """recipe: by name. settings: what is changed in it. balanced: images of each class that make a balanced set as
-    large as the long-tailed one."""
+    """recipe: by name. settings: what is changed in it. largest: images of the largest class, for each of SKEWS, that
+    make a set about as large as the recipe's own."""
 
     recipe: str
     settings: tuple[str, ...]
-    balanced: int
+    largest: dict[str, int]
 
 
 class Cell(NamedTuple):
@@ -49,6 +49,22 @@ class Cell(NamedTuple):
     arm: str
     recipe: Recipe
     branch: str | None
+
+
+# other imbalances than the recipe's own, always with as many images in all
+SKEWS = {
+    "ir1": ("no imbalance", ("data.imbalance=1",)),
+    "ir10": ("imbalance 10", ("data.imbalance=10",)),
+    "step": ("two steps, imbalance 100", ("data.imbalance=100", "data.profile=step")),
+}
+
+
+def _pair(name: str, title: str, *settings: str) -> dict[str, Arm]:
+    """GH and its control on changed data or another method; they share a first stage of their own."""
+    return {
+        f"{name}-two-stage": Arm(f"two-stage rate, {title}", "two-stage", settings, branch=f"{name}-gh"),
+        f"{name}-gh": Arm(f"GH, {title}", "gh", settings),
+    }
 
 
 def _lever(title: str, *settings: str) -> Arm:
@@ -70,8 +86,11 @@ ARMS = {
     "base": Arm("base", "base"),
     "two-stage": Arm("two-stage rate, no GH", "two-stage", branch="gh"),
     "gh": Arm("GH", "gh"),
-    "balanced": Arm("base, balanced data of the same size", "base"),
+    "balanced": Arm("base, balanced data of the same size", "base", SKEWS["ir1"][1]),
     **LEVERS,
+    **{name: arm for skew, (title, settings) in SKEWS.items() for name, arm in _pair(skew, title, *settings).items()},
+    "bcl-base": Arm("base, BCL", "base", ("method=bcl",)),
+    **_pair("bcl", "BCL", "method=bcl"),
 }
 
 _TABLES = {
@@ -85,12 +104,30 @@ _TABLES = {
         (("gh", "two-stage"), *((lever, "two-stage") for lever in LEVERS), *((lever, "gh") for lever in LEVERS)),
         "validation",
     ),
+    "skew": Table(
+        (*(f"{skew}-{arm}" for skew in SKEWS for arm in ("two-stage", "gh")), "two-stage", "gh"),
+        (*((f"{skew}-gh", f"{skew}-two-stage") for skew in SKEWS), ("gh", "two-stage")),
+        "test",
+    ),
+    "methods": Table(
+        ("base", "two-stage", "gh", "bcl-base", "bcl-two-stage", "bcl-gh"),
+        (
+            *(("gh", "two-stage"), ("bcl-gh", "bcl-two-stage"), ("bcl-gh", "bcl-base")),
+            *(("bcl-base", "base"), ("bcl-two-stage", "two-stage")),
+        ),
+        "test",
+    ),
 }
 
+_LARGEST_OF_DIGITS = {"ir1": 37, "ir10": 93, "step": 73}
+_LARGEST_OF_CIFAR = {"ir1": 98, "ir10": 250, "step": 194}
+
 _SCALES = {
-    "tiny": Scale("digits-lt", ("epochs=6", "backbone.width=8", "batch_size=64", "evaluate_every=3 epochs"), 37),
-    "small": Scale("cifar100-lt-small", (), 98),
-    "paper": Scale("cifar100-lt", (), 98),
+    "tiny": Scale(
+        "digits-lt", ("epochs=6", "backbone.width=8", "batch_size=64", "evaluate_every=3 epochs"), _LARGEST_OF_DIGITS
+    ),
+    "small": Scale("cifar100-lt-small", (), _LARGEST_OF_CIFAR),
+    "paper": Scale("cifar100-lt", (), _LARGEST_OF_CIFAR),
 }
 
 
@@ -114,8 +151,9 @@ def table_cells(table: str, scale: str, seeds: int, data: str | None) -> list[Ce
 def _cell(arm: str, scale: Scale, seed: int, data: str | None) -> Cell:
     recipe_arm, changes, branch = ARMS[arm][1:]
     settings = [*scale.settings, f"seed={seed}", *changes]
-    if arm == "balanced":
-        settings += ["data.imbalance=1", f"data.largest={scale.balanced}"]
+    skew = "ir1" if arm == "balanced" else arm.partition("-")[0]
+    if skew in scale.largest:
+        settings.append(f"data.largest={scale.largest[skew]}")
     if scale.recipe == "digits-lt":  # which digits are rare must not be the same in every run
         settings.append(f"data.seed={seed}")
     recipe = with_data(get_recipe(scale.recipe, recipe_arm), *([] if data is None else [data])).set(settings)

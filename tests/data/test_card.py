@@ -1,0 +1,132 @@
+"""A split on disk: lists for anybody, a card that gives the same parts again and notices what changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.data.image_files import class_folders, locations
+from typer.testing import CliRunner
+
+from evensphere.cli.main import app
+from evensphere.data.card import split, write_split
+from evensphere.data.folder import folder
+from evensphere.data.kinds import kind_of
+from evensphere.data.partition import Division
+from evensphere.errors import InputError
+
+
+def made(root: Path, **division: Any) -> Path:
+    images = str(class_folders(root / "images", ant=20, bee=30, cat=10))
+    write_split("folder", {"path": images}, folder(images), Division(**division), root / "split")
+    return root / "split"
+
+
+def test_the_card_gives_the_same_parts_as_the_lists(tmp_path: Path) -> None:
+    here = made(tmp_path, profile="exp", imbalance=5, validation=2, test=0.2, few_shot=(1, 3))
+    card = json.loads((here / "card.json").read_text())
+    splits = split(here)
+    for name, part in {"train": splits.pretrain, "probe": splits.probe, "test": splits.test}.items():
+        lines = (here / card["lists"][name]["file"]).read_text().splitlines()
+        assert part is not None
+        labels = part.labels()
+        assert labels is not None
+        assert lines == [f"{where} {c}" for where, c in zip(locations(part), labels.tolist(), strict=True)]
+        assert card["lists"][name]["images"] == len(part) == sum(card["lists"][name]["counts"])
+    assert list(card["lists"]) == ["train", "probe", "validation", "test", "probe-1", "probe-3"]
+    assert splits.train_counts() == card["lists"]["train"]["counts"] == [9, 22, 4]
+    assert kind_of(str(here)) == kind_of(str(here / "card.json")) == "split"
+
+
+def test_a_split_moves_with_its_images(tmp_path: Path) -> None:
+    made(tmp_path / "here", validation=2)
+    (tmp_path / "here").rename(tmp_path / "there")
+    splits = split(tmp_path / "there" / "split" / "card.json")
+    assert splits.pretrain.read(0).shape[0] == 3
+    assert splits.test is None
+
+
+def test_the_sources_own_test_images_are_kept(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images" / "train", ant=9, bee=9)
+    class_folders(tmp_path / "images" / "test", ant=2, bee=1)
+    images = str(tmp_path / "images")
+    card = write_split("folder", {"path": images}, folder(images), Division(validation=2), tmp_path / "split")
+    assert card["official"] == {"test": 3}
+    test = split(tmp_path / "split").test
+    assert test is not None
+    assert locations(test) == ["test/ant/0.png", "test/ant/1.png", "test/bee/0.png"]
+
+
+def test_the_picture_is_a_picture(tmp_path: Path) -> None:
+    with Image.open(made(tmp_path, profile="exp") / "counts.png") as picture:
+        assert picture.size[0] > 600
+
+
+def test_changes_are_noticed(tmp_path: Path) -> None:
+    here = made(tmp_path)
+    listed = (here / "train.txt").read_text()
+    (here / "train.txt").write_text(listed.replace("ant/0.png 0\n", ""))
+    with pytest.raises(InputError, match="was changed since the split was made"):
+        split(here)
+    (here / "train.txt").write_text(listed)
+    (tmp_path / "images" / "ant" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"1 of the 60 images .* the first being ant/3\.png"):
+        split(here)
+    (here / "card.json").write_text("{}")
+    with pytest.raises(InputError, match="no card"):
+        split(here)
+
+
+def test_images_without_labels_cannot_be_divided(tmp_path: Path) -> None:
+    class_folders(tmp_path, only=3)
+    with pytest.raises(InputError, match="has no labels"):
+        write_split("folder", {}, folder(tmp_path), Division(), tmp_path / "split")
+
+
+def test_a_split_is_not_written_over(tmp_path: Path) -> None:
+    made(tmp_path)
+    with pytest.raises(InputError, match="already holds a split"):
+        made(tmp_path)
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["split", *(str(argument) for argument in arguments)])
+
+
+def test_the_command_writes_and_says_what_it_wrote(tmp_path: Path) -> None:
+    images = class_folders(tmp_path / "images", ant=20, bee=30)
+    (tmp_path / "counts").write_text("ant 3\n\nbee 7\n")
+    result = run(images, "--out", tmp_path / "split", "--counts", tmp_path / "counts", "--few-shot", 2)
+    assert result.exit_code == 0, result.output
+    assert split(tmp_path / "split").train_counts() == [3, 7]
+    assert "probe-2" in result.output
+    assert f"--data {tmp_path / 'split'}" in result.output
+    assert len((tmp_path / "split" / "probe-2.txt").read_text().splitlines()) == 4
+
+
+def test_named_data_sets_can_be_divided(tmp_path: Path) -> None:
+    result = run("digits", "--out", tmp_path, "--set", "imbalance=1", "--profile", "step", "--imbalance", 10)
+    assert result.exit_code == 0, result.output
+    splits = split(tmp_path)
+    counts = splits.train_counts()
+    assert counts is not None
+    assert max(counts) // min(counts) == 10
+    assert splits.test is not None
+    assert len(splits.test) == 400
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [("ant three\n", "Line 1 of .* 'CLASS COUNT'"), ("wolf 3\n", "Unknown class 'wolf'"), ("ant 21\n", "there are 20")],
+)
+def test_bad_counts_are_one_sentence(tmp_path: Path, lines: str, sentence: str) -> None:
+    images = class_folders(tmp_path / "images", ant=20, bee=30)
+    (tmp_path / "counts").write_text(lines)
+    result = run(images, "--out", tmp_path / "split", "--counts", tmp_path / "counts")
+    assert isinstance(result.exception, InputError)
+    with pytest.raises(InputError, match=sentence):
+        raise result.exception
+    assert not (tmp_path / "split").exists()
