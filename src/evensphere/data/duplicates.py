@@ -18,7 +18,7 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped, UInt64
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8, UInt64
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -50,7 +50,7 @@ def fingerprint(image: Shaped[Tensor, "c h w"]) -> Fingerprint:
     A flat picture has no frequencies, its hash would be noise. A blank frame is known by its colour instead, rounded;
     one with faint or tiny detail by its very pixels, so that it is never taken for another.
 
-    image: unsigned pixels [C, H, W] of any size, 8 bits or more.
+    image: [C, H, W] of any size, uint8 or floating point in 0..1.
     """
     pixels = _in_8_bits(image.numpy())
     grey = sum(plane // np.uint8(len(pixels)) for plane in pixels)
@@ -64,9 +64,8 @@ def fingerprint(image: Shaped[Tensor, "c h w"]) -> Fingerprint:
     return Fingerprint(_as_int(_digest(str(pixels.shape).encode() + pixels.tobytes())), exact=True)
 
 
-def _in_8_bits(pixels: Shaped[ndarray, "c h w"]) -> Shaped[ndarray, "c h w"]:
-    spare = 8 * pixels.dtype.itemsize - 8
-    return pixels if spare == 0 else (pixels >> spare).astype(np.uint8)
+def _in_8_bits(pixels: Shaped[ndarray, "c h w"]) -> UInt8[ndarray, "c h w"]:
+    return pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8)
 
 
 def _digest(content: bytes) -> bytes:
