@@ -56,7 +56,7 @@ def saved_again(image: Image.Image) -> Image.Image:
 
 
 def with_noise(image: Image.Image) -> Image.Image:
-    noise = np.random.RandomState(0).normal(0, 6, np.shape(image))
+    noise = np.random.RandomState(0).normal(0, 6, (image.height, image.width, 3))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
 
 
@@ -74,10 +74,11 @@ def cropped(image: Image.Image) -> Image.Image:
         cropped,
         lambda image: image.resize((image.width // 3, image.height // 3), Image.Resampling.LANCZOS),
         lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC),
+        lambda image: image.convert("L"),
         lambda image: ImageEnhance.Brightness(image).enhance(1.1),
         lambda image: ImageEnhance.Contrast(image).enhance(0.9),
     ],
-    ids=["saved again", "noise", "cropped", "smaller", "larger", "brighter", "paler"],
+    ids=["saved again", "noise", "cropped", "smaller", "larger", "grey", "brighter", "paler"],
 )
 def test_it_survives_what_happens_to_copies(photo: Image.Image, change: Callable[[Image.Image], Image.Image]) -> None:
     assert bits_apart(fingerprint(pixels(photo)), fingerprint(pixels(change(photo)))) <= DISTANCE
@@ -90,7 +91,7 @@ def test_other_pictures_are_far_away(photo: Image.Image) -> None:
 
 
 def test_it_is_the_phash_of_the_whole_picture_but_for_rounding(photo: Image.Image) -> None:
-    """The picture is shrunk in steps and its channels weigh the same, for speed; the oracle does neither."""
+    """The picture is shrunk in steps and its grey is roughly so, for speed; the oracle does neither."""
     oracle = int(str(imagehash.phash(photo)), 16)
     assert (oracle ^ fingerprint(pixels(photo)).code).bit_count() <= 4
     grey = Image.fromarray(np.asarray(photo).mean(2).astype(np.uint8))
@@ -100,15 +101,15 @@ def test_it_is_the_phash_of_the_whole_picture_but_for_rounding(photo: Image.Imag
 def test_channels_and_bits_do_not_matter(photo: Image.Image) -> None:
     colour = pixels(photo)
     grey = colour.float().mean(0, keepdim=True).byte()
-    for channels in (2, 5):
+    for channels in (2, 3, 5):
         assert bits_apart(fingerprint(grey), fingerprint(grey.repeat(channels, 1, 1))) <= 4
     assert fingerprint(grey.float() / 255) == fingerprint(grey)
 
 
 def test_a_picture_in_colours_of_one_brightness_is_no_blank_frame(photo: Image.Image) -> None:
-    """Red and green take turns, so that the mean of the channels is flat: red tells."""
+    """Two channels take turns, so that their mean is flat: the first tells."""
     red = pixels(photo.convert("L"))[0]
-    picture = fingerprint(torch.stack([red, 255 - red, torch.zeros_like(red)]))
+    picture = fingerprint(torch.stack([red, 255 - red]))
     assert bits_apart(picture, fingerprint(red[None])) == 0
 
 
@@ -201,7 +202,7 @@ def test_groups_of_real_photos() -> None:
     golden = np.load(GOLDEN / "duplicates.npz")
     groups = near_duplicates(golden["hashes"])
     assert groups.tolist() == golden["groups"].tolist()
-    assert torch.bincount(torch.bincount(groups)).tolist() == [0, 5337, 39, 2]
+    assert torch.bincount(torch.bincount(groups)).tolist() == [0, 5334, 40, 1, 1]
 
 
 def test_a_chain_of_neighbours_is_cut() -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.data.image_files import write
-from torch import Tensor
+from tests.data.image_files import recorded_reads, write
 
 from evensphere.data.folder import FolderSource
 from evensphere.data.scan import readable, scan
@@ -21,18 +20,6 @@ def dirty_folder(root: Path, good: int, bad: int) -> Path:
     for i in range(bad):
         (root / f"bad{i:03}.jpg").write_text("no image")
     return root
-
-
-def recorded_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    reads: list[int] = []
-    read = FolderSource.read
-
-    def record(self: FolderSource, i: int) -> Tensor:
-        reads.append(i)
-        return read(self, i)
-
-    monkeypatch.setattr(FolderSource, "read", record)
-    return reads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -11,13 +11,15 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tests.data.image_files import recorded_reads
 from torch import Tensor
 
 from evensphere.data.duplicates import Fingerprints
-from evensphere.data.encoded import FileSource
 from evensphere.data.folder import FolderSource
+from evensphere.data.scan import scan
 from evensphere.errors import InputError
 from evensphere.recipes import run as run_module
+from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.recipes.run import revisit, train
 from evensphere.rundir import RunDir
@@ -48,7 +50,6 @@ def recipe_for(images: Path, *settings: str, arm: str = "gh") -> Recipe:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
     """What harmonizers are told of the images' weights."""
     weights: list[Tensor | None] = []
-    build = run_module.build
 
     def listening(kind: str, part: Any, **given: Any) -> Any:
         if kind == "harmonizer":
@@ -59,25 +60,17 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
     return weights
 
 
-def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    reads: list[int] = []
-    read = FileSource.read
-    monkeypatch.setattr(FileSource, "read", lambda self, i: (reads.append(i), read(self, i))[1])
-    return reads
-
-
 def test_the_images_of_a_burst_share_one_count(
     tmp_path: Path, told: list[Tensor | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = Console(file=io.StringIO(), width=200)
     looks: list[int] = []
-    scan = run_module.scan
 
     def counting(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            looks.extend(reads := count_reads(patch))
+            reads = recorded_reads(patch)
             found = scan(*arguments)
-            looks.extend(reads)
+        looks.extend(reads)
         return found
 
     monkeypatch.setattr(run_module, "scan", counting)

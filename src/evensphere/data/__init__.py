@@ -18,13 +18,14 @@ SOURCES = {
 
 
 class SourceInfo(NamedTuple):
-    """What one line of `evensphere data` says about a source; every field is text for people."""
+    """What `evensphere data` says about a source; every field is text for people."""
 
     summary: str
     size: str
     classes: str
     licence: str
     how_to_get: str
+    imbalance: str = "its own"
 
 
 SOURCE_INFO = {
@@ -34,6 +35,7 @@ SOURCE_INFO = {
         classes="10",
         licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
         how_to_get="comes with scikit-learn; nothing to download",
+        imbalance="20, or your choice: --set data.imbalance=N",
     ),
     "cifar10": SourceInfo(
         summary="CIFAR-10, made long-tailed (CIFAR-10-LT)",
@@ -41,6 +43,7 @@ SOURCE_INFO = {
         classes="10",
         licence="none stated; its authors ask for a citation (Krizhevsky, 2009)",
         how_to_get="--data PATH to the folder that holds cifar-10-batches-bin or cifar-10-batches-py, or download=true",
+        imbalance="100, or your choice: --set data.imbalance=N",
     ),
     "cifar100": SourceInfo(
         summary="CIFAR-100, made long-tailed (CIFAR-100-LT)",
@@ -48,6 +51,7 @@ SOURCE_INFO = {
         classes="100",
         licence="none stated; its authors ask for a citation (Krizhevsky, 2009)",
         how_to_get="--data PATH to the folder that holds cifar-100-binary or cifar-100-python, or download=true",
+        imbalance="100, or your choice: --set data.imbalance=N",
     ),
     "folder": SourceInfo(
         summary="your own image files: a flat folder, class folders, or train/val/test folders",

@@ -28,9 +28,16 @@ from evensphere.rundir import RunDir
 Groups = Int64[Tensor, " n"]
 
 
+def counts_once(recipe: Recipe, source: Source) -> bool:
+    """Whether the groups of a source's images, given or found out, count once each in a run of the recipe."""
+    if recipe.near_duplicates != "auto":
+        return recipe.near_duplicates == "once"
+    return source.groups() is not None or (recipe.data.name in OWN and not isinstance(source, ArraySource))
+
+
 def fingerprints_for(recipe: Recipe, source: Source) -> Fingerprints | None:
     """What the look at every image is to collect; None where nobody would ask for it."""
-    if recipe.harmonizer.name == "none" or source.groups() is not None or not _counts_once(recipe, source):
+    if recipe.harmonizer.name == "none" or source.groups() is not None or not counts_once(recipe, source):
         return None
     return Fingerprints(len(source))
 
@@ -42,7 +49,7 @@ def group_bursts(
 
     source: the readable images. Raises InputError if bursts were to count once and the images could not be compared.
     """
-    once = _counts_once(recipe, source)
+    once = counts_once(recipe, source)
     groups = source.groups()
     if fingerprints is not None and not fingerprints.seen.any():  # the images are read as they come
         if recipe.near_duplicates == "once":
@@ -69,12 +76,6 @@ def groups_of(run: RunDir) -> Groups | None:
 def weights_of(groups: Groups | None) -> Float[Tensor, " n"] | None:
     """The harmonizer's `sample_weights`."""
     return None if groups is None else burst_weights(groups)
-
-
-def _counts_once(recipe: Recipe, source: Source) -> bool:
-    if recipe.near_duplicates != "auto":
-        return recipe.near_duplicates == "once"
-    return source.groups() is not None or (recipe.data.name in OWN and not isinstance(source, ArraySource))
 
 
 def _say(groups: Groups, console: Console) -> None:
