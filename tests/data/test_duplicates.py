@@ -113,6 +113,15 @@ def test_a_picture_in_colours_of_one_brightness_is_no_blank_frame(photo: Image.I
     assert bits_apart(picture, fingerprint(red[None])) == 0
 
 
+def test_some_pixels_of_a_large_picture_tell_what_all_would(photo: Image.Image) -> None:
+    """Every fifth pixel of each line is looked at, and small things are not moved by it."""
+    large = photo.resize((1933, 1290), Image.Resampling.BICUBIC)
+    some = fingerprint(pixels(large))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_ENOUGH", 10_000)
+        assert bits_apart(some, fingerprint(pixels(large))) <= 2
+
+
 def blank(colour: tuple[int, ...] = (20, 120, 220), seed: int = 0, side: int = 64) -> Tensor:
     noise = torch.from_numpy(np.random.RandomState(seed).randint(-3, 4, (len(colour), side, side)))
     return (torch.tensor(colour)[:, None, None] + noise).byte()
