@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -176,7 +176,7 @@ class Joined(Source):
         part = self.part_of(i)
         return self.sources[part], i - int(self.ends[part]) + len(self.sources[part])
 
-    def read(self, i: int) -> UInt8[Tensor, "c h w"]:
+    def read(self, i: int) -> Shaped[Tensor, "c h w"]:
         source, number = self.within(i)
         return source.read(number)
 
@@ -224,7 +224,7 @@ class _Look:
         self.modes: list[str] = []
         self.bytes_per_pixel = 1
 
-    def see(self, i: int, image: UInt8[Tensor, "c h w"]) -> None:
+    def see(self, i: int, image: Shaped[Tensor, "c h w"]) -> None:
         header = _header(*self.source.within(i))
         if header is not None:
             self.formats.append(header[0])
