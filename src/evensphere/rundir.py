@@ -5,7 +5,7 @@ is there and add their own file. Nothing here imports torch, so the command line
 
     RUN/recipe.json           the fully resolved recipe          RUN/eval.json       metrics of the frozen encoder
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
-    RUN/images.json           which file is image i (no file for whole data sets held in memory)
+    RUN/images.json           which file is image i, and what counts once (no file for whole data sets held in memory)
     RUN/stages/               the runs that a run in stages is made of
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
@@ -129,6 +129,14 @@ class RunDir:
         if not isinstance(images, list):
             raise InputError(f"{self.images_file} cannot be read; the run is damaged.")
         return images
+
+    def read_groups(self) -> list[int] | None:
+        """The group of near-duplicates that each image of the run belongs to, None where each counts for itself."""
+        content = self._read_object(self.images_file)
+        groups = content.get("groups")
+        if groups is not None and len(groups) != len(content["images"]):
+            raise InputError(f"{self.images_file} has {len(groups)} groups for its images; the run is damaged.")
+        return groups
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.csv: the images that could not be read, and why."""

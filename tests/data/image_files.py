@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
+from torch import Tensor
 
+from evensphere.data.encoded import EncodedSource
 from evensphere.data.source import Source
 
 
@@ -14,6 +17,19 @@ def write(path: Path, colour: tuple[int, ...] = (200, 30, 60), size: tuple[int, 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path, **options)
     return path
+
+
+def recorded_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the image files that are read from now on."""
+    reads: list[int] = []
+    read = EncodedSource.read
+
+    def record(self: EncodedSource, i: int) -> Tensor:
+        reads.append(i)
+        return read(self, i)
+
+    monkeypatch.setattr(EncodedSource, "read", record)
+    return reads
 
 
 def locations(source: Source) -> list[str]:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.data.image_files import write
-from torch import Tensor
+from tests.data.image_files import recorded_reads, write
 
-from evensphere.data.encoded import FileSource
 from evensphere.data.folder import folder
 from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource
@@ -22,18 +20,6 @@ def dirty_folder(root: Path, good: int, bad: int) -> Path:
     for i in range(bad):
         (root / f"bad{i:03}.jpg").write_text("no image")
     return root
-
-
-def recorded_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    reads: list[int] = []
-    read = FileSource.read
-
-    def record(self: FileSource, i: int) -> Tensor:
-        reads.append(i)
-        return read(self, i)
-
-    monkeypatch.setattr(FileSource, "read", record)
-    return reads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -49,6 +35,16 @@ def test_every_image_is_decoded_once(tmp_path: Path, workers: int, monkeypatch: 
     kept = readable(source, unreadable)
     assert len(kept) == 150
     assert scan(kept, workers) == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_was_read_can_be_looked_at(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(dirty_folder(tmp_path, good=100, bad=2)).pretrain
+    reads = recorded_reads(monkeypatch)
+    seen: dict[int, tuple[int, ...]] = {}
+    scan(source, workers, see=lambda i, image: seen.update({i: tuple(image.shape)}))
+    assert seen == dict.fromkeys(range(2, 102), (3, 6, 8))
+    assert sorted(reads) == list(range(102)), "each image is decoded once"
 
 
 def test_an_interrupted_check_stops(tmp_path: Path) -> None:
@@ -82,3 +78,6 @@ def test_half_unreadable_is_still_dirt(tmp_path: Path) -> None:
 def test_arrays_need_no_check() -> None:
     source = ArraySource("x", torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
     assert scan(source) == []
+    seen: list[int] = []
+    assert scan(source, see=lambda i, image: seen.append(i)) == []
+    assert seen == [0, 1, 2], "but they can be looked at"

@@ -24,8 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, train, evaluate, report, reproduce, methods, recipes, data, split):
+for command in (quickstart, train, evaluate, report, reproduce, methods, recipes, split):
     app.command(command.NAME)(command.run)
+app.add_typer(data.app, name=data.NAME)
 
 
 def _print_version(wanted: bool) -> None:

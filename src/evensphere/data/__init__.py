@@ -39,13 +39,14 @@ SOURCES = {
 
 
 class SourceInfo(NamedTuple):
-    """What one line of `evensphere data` says about a source; every field is text for people."""
+    """What `evensphere data` says about a source; every field is text for people."""
 
     summary: str
     size: str
     classes: str
     licence: str
     how_to_get: str
+    imbalance: str = "its own"
 
 
 def _torchvision(files: str) -> str:
@@ -122,6 +123,7 @@ SOURCE_INFO = {
         classes="10",
         licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
         how_to_get="comes with scikit-learn; nothing to download",
+        imbalance="20, or your choice: --set data.imbalance=N",
     ),
     "cifar10": SourceInfo(
         summary="CIFAR-10, made long-tailed (CIFAR-10-LT)",
@@ -129,6 +131,7 @@ SOURCE_INFO = {
         classes="10",
         licence="none stated; its authors ask for a citation (Krizhevsky, 2009)",
         how_to_get="--data PATH to the folder that holds cifar-10-batches-bin or cifar-10-batches-py, or download=true",
+        imbalance="100, or your choice: --set data.imbalance=N",
     ),
     "cifar100": SourceInfo(
         summary="CIFAR-100, made long-tailed (CIFAR-100-LT)",
@@ -136,6 +139,7 @@ SOURCE_INFO = {
         classes="100",
         licence="none stated; its authors ask for a citation (Krizhevsky, 2009)",
         how_to_get="--data PATH to the folder that holds cifar-100-binary or cifar-100-python, or download=true",
+        imbalance="100, or your choice: --set data.imbalance=N",
     ),
     "imagenet-lt": SourceInfo(
         summary="ImageNet-LT (Liu et al., CVPR 2019), by its published lists; many > 100, few < 20 images",

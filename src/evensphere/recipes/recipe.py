@@ -40,6 +40,8 @@ _SELDOM = ("stages", "images", "teachers")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
+NEAR_DUPLICATES = ("auto", "once", "each")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,6 +54,8 @@ class Recipe:
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
     images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
         takes all. Validation and evaluation see the whole data set either way. A run that was begun keeps its images.
+    near_duplicates: what a burst (a group of near-duplicates) counts in population statistics: "once", or "each" of its
+        images for itself (see recipes/bursts.py).
     teachers: finished runs that the method learns from, relative to this run's own folder; for the stages of a run.
     resolved: what followed from the data when the run began; not a choice.
     """
@@ -77,6 +81,7 @@ class Recipe:
     monitor: tuple[str, ...] = ("knn",)
     stages: Part | None = None
     images: str | None = None
+    near_duplicates: str = "auto"
     teachers: tuple[str, ...] = ()
     resolved: dict[str, Any] = field(default_factory=dict)
 
@@ -87,6 +92,8 @@ class Recipe:
                 raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.near_duplicates not in NEAR_DUPLICATES:
+            raise unknown_name("choice of near_duplicates", self.near_duplicates, NEAR_DUPLICATES)
         for metric in (*self.metrics, *self.monitor):
             if metric not in METRICS:
                 raise unknown_name("metric", metric, METRICS)
@@ -182,6 +189,7 @@ class Recipe:
             for kind in KINDS:
                 if kind in content or kind not in _SELDOM:
                     given[kind] = Part(content[kind]["name"], **content[kind]["options"])
+            given.setdefault("near_duplicates", "each")  # before there was a choice
             given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
             return cls(**given)
         except (KeyError, TypeError) as error:

@@ -24,7 +24,7 @@ from evensphere.data.augment import Views
 from evensphere.data.encoded import as_text
 from evensphere.data.lists import read_list
 from evensphere.data.loader import Loader
-from evensphere.data.scan import readable, scan
+from evensphere.data.scan import See, readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.data.stream import Stream
 from evensphere.data.stream_loader import StreamLoader
@@ -36,6 +36,7 @@ from evensphere.gh.harmonizer import Harmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops.schedule import Duration
+from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import build
@@ -112,7 +113,7 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
 def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
-        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run)
+        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run, groups_of(run))
         return _finish(training, recipe, run, fabric, console)
 
 
@@ -128,9 +129,12 @@ def _begin(
     """A new run. Everything that can be wrong is found out before the folder is made."""
     if isinstance(splits.pretrain, Stream):
         _check_stream(splits.pretrain, recipe, ready is not None, console)
-    skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
+    chosen = _chosen(splits.pretrain, recipe.images)
+    fingerprints = fingerprints_for(recipe, chosen)
+    skipped, source = _scan(chosen, recipe.workers, console, None if fingerprints is None else fingerprints.see)
+    recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    training = _build_training(recipe, splits, source, run)
+    training = _build_training(recipe, splits, source, run, groups)
     recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
@@ -138,8 +142,8 @@ def _begin(
     with run.lock():
         run.write_skipped(skipped)
         run.write_json(run.environment_file, _environment(fabric))
-        if recipe.images is not None or not isinstance(source, ArraySource | Stream):
-            write_images(run, source)
+        if recipe.images is not None or groups is not None or not isinstance(source, ArraySource | Stream):
+            write_images(run, source, groups)
         if branch is not None:
             _branch(run, branch, recipe)
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
@@ -154,13 +158,15 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     recipe = Recipe.from_json(run.read_recipe())
     splits = splits_of(recipe)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
-    training = _build_training(recipe, splits, splits.pretrain, run)
+    training = _build_training(recipe, splits, splits.pretrain, run, groups_of(run))
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
-def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir) -> Training:
-    """source: the images to train on."""
+def _build_training(
+    recipe: Recipe, splits: Splits, source: Source, run: RunDir, groups: Groups | None = None
+) -> Training:
+    """source: the images to train on. groups: of which each counts once in the population statistics."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
@@ -176,6 +182,7 @@ def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir)
         num_samples=len(source),
         batch_size=loader.batch_size,
         steps_per_epoch=loader.steps_per_epoch,
+        sample_weights=weights_of(groups),
         **({"population": "streaming"} if isinstance(source, Stream) else {}),
     )
     # a run on some of the images is scored by the many, medium and few of the whole data set
@@ -273,7 +280,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
 
 def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
     """Take over the source's first stage."""
-    same_images = not source.images_file.exists() or source.images_file.read_bytes() == run.images_file.read_bytes()
+    same_images = not source.images_file.exists() or source.read_images() == run.read_images()
     if not same_images:
         raise InputError(f"{source.path} was trained on other images; branch off a run on the same ones.")
     run.truncate_metrics(0)
@@ -296,9 +303,12 @@ def _how_read(recipe: Recipe) -> dict[str, int]:
     return {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
 
 
-def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[tuple[str, str]], Source]:
-    """Decode every image once. Returns what cannot be read, with the reasons, and the source without it."""
-    if isinstance(source, ArraySource):
+def _scan(
+    source: Source, workers: int | None, console: Console, see: See | None = None
+) -> tuple[list[tuple[str, str]], Source]:
+    """Decode every image once, and let `see` see it. Returns what cannot be read, with the reasons, and the source
+    without it."""
+    if isinstance(source, ArraySource) and see is None:
         return [], source
     if isinstance(source, Stream):
         return list(source.skipped.items()), source
@@ -307,6 +317,7 @@ def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[t
             source,
             workers or os.cpu_count() or 1,
             lambda done, total: status.update(f"Reading all images once: {done:,} of {total:,}"),
+            see,
         )
     if unreadable:
         console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
@@ -334,9 +345,11 @@ def _chosen(source: Source, file: str | None) -> Source:
     return take_listed(source, [as_text(path) for path in read_list(file).paths])
 
 
-def write_images(run: RunDir, source: Source) -> None:
-    """images.json: which file is image i. Memories have a row for each, so a resumed run must number them alike."""
-    run.write_json(run.images_file, {"images": [source.location(i) for i in range(len(source))]})
+def write_images(run: RunDir, source: Source, groups: Groups | None = None) -> None:
+    """images.json: which file is image i, and which of them count once. Memories have a row for each, so a resumed run
+    must number them alike; and it must weigh them alike."""
+    content = {"images": [source.location(i) for i in range(len(source))]}
+    run.write_json(run.images_file, content if groups is None else content | {"groups": groups.tolist()})
 
 
 def images_of(run: RunDir, source: Source) -> Source:
