@@ -27,18 +27,22 @@ def decode(file: EncodedImage, channels: int) -> UInt8[Tensor, "c h w"]:
     """The picture a viewer shows: upright by its EXIF orientation, alpha on white, the first frame of several.
 
     file: a path, or an open binary file that can seek.
-    16-bit grey is divided by 257, so that full scale stays full scale. Raises UnreadableImage with a one-line reason.
+    16-bit grey is divided by 257, so that full scale stays full scale. The pixels lie in memory with the channels last,
+    as decoders leave them and as torchvision crops them fastest. Raises UnreadableImage with a one-line reason.
     """
     try:
         with Image.open(file) as image:
             image.load()  # by itself, so that what fails in `_upright` can only be metadata
-            pixels = np.array(_to_8_bit(_upright(image)).convert("RGB" if channels == 3 else "L"))
+            pixels = np.array(_converted(_to_8_bit(_upright(image)), "RGB" if channels == 3 else "L"))
     except UnreadableImage:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on malformed bytes
         raise UnreadableImage(_reason(error, file)) from error
-    planes = pixels.reshape(*pixels.shape[:2], channels)
-    return torch.from_numpy(planes).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy it
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -11,15 +11,17 @@ import os
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from evensphere.data.augment import Views
 from evensphere.data.source import ArraySource, Batch, Source, UnreadableImage
 from evensphere.errors import InputError
 from evensphere.ops import collective
 from evensphere.ops.draw import permutation
+
+_TOGETHER, _TOGETHER_BYTES = 32, 2**24  # images whose boxes are drawn at once
 
 
 class Loader:
@@ -101,12 +103,27 @@ class _Crops(Dataset[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]):
         self.source, self.views = source, views
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[int, tuple[Tensor, ...]] | tuple[str, str]:
-        epoch, index = key
-        try:
-            image = self.source.read(index)
-        except UnreadableImage as reason:
-            return self.source.location(index), str(reason)
-        return index, tuple(self.views.crop_one(image, epoch, view, index) for view in self.views.all_views)
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]:
+        """Those of a batch, of one epoch. A few images at a time, which makes drawing their boxes cheap and keeps few
+        of them in memory."""
+        items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]] = []
+        images: dict[int, Tensor] = {}
+        for epoch, index in keys:
+            try:
+                images[index] = self.source.read(index)
+            except UnreadableImage as reason:
+                items.append((self.source.location(index), str(reason)))
+            if len(images) == _TOGETHER or sum(image.numel() for image in images.values()) > _TOGETHER_BYTES:
+                items += self._cut(images, epoch)
+                images = {}
+        return items + (self._cut(images, epoch) if images else [])
+
+    def _cut(self, images: dict[int, UInt8[Tensor, "c _ _"]], epoch: int) -> list[tuple[int, tuple[Tensor, ...]]]:
+        index, pixels = torch.tensor(list(images)), list(images.values())
+        views = [self.views.crops(pixels, epoch, view, index) for view in self.views.all_views]
+        return list(zip(images, zip(*views, strict=True), strict=True))
 
 
 def _collate(items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]) -> tuple[Batch | None, dict[str, str]]:
@@ -115,4 +132,5 @@ def _collate(items: list[tuple[int, tuple[Tensor, ...]] | tuple[str, str]]) -> t
     if len(read) < 2:
         return None, failed or {"batch": "fewer than two images left"}
     views = zip(*(crops for _, crops in read), strict=True)
-    return Batch(tuple(torch.stack(view) for view in views), torch.tensor([index for index, _ in read])), failed
+    # torch's own collation puts what a worker made into shared memory at once
+    return Batch(tuple(default_collate(list(view)) for view in views), torch.tensor([i for i, _ in read])), failed
