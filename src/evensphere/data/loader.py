@@ -1,8 +1,9 @@
 """Batches of a source, in an order that depends on nothing but the seed, the epoch and the place in the epoch.
 
 A run asks for its batches from the step it is at, so a resumed run sees what an uninterrupted one would have seen.
-Images of one size that are held in memory are only gathered here, and cropped on the device; files are decoded and
-cropped by worker processes with the same addressed parameters.
+Images of one size that are held in memory are only gathered here, and cropped on the device; all others are cropped one
+by one with the same addressed parameters: files by worker processes, which decode them, and those that were decoded
+before (see `storage`) here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from evensphere.data.augment import Views
-from evensphere.data.source import ArraySource, Batch, Source, UnreadableImage
+from evensphere.data.packed import PackedSource
+from evensphere.data.source import ArraySource, Batch, Source, Subset, UnreadableImage
 from evensphere.errors import InputError
 from evensphere.ops import collective
 from evensphere.ops.draw import permutation
@@ -29,7 +31,8 @@ class Loader:
 
     batch_size: images per step over all processes; the last, partial batch of an epoch is kept if it has at least two
         images for each process (a single image has neither negatives nor batch statistics).
-    workers: processes that decode files; None chooses. Sources in memory need none.
+    workers: processes that decode and crop; None chooses. Images in one tensor need none, and those that are decoded
+        already only where a GPU would have to wait for them.
     skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
     """
 
@@ -41,7 +44,7 @@ class Loader:
             raise InputError(f"{source.name} has {len(source)} readable image(s); training needs at least {least}.")
         self.source, self.views, self.seed = source, views, seed
         self.batch_size = min(batch_size, len(source))
-        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+        self.workers = _default_workers(source) if workers is None else workers
         full, rest = divmod(len(source), self.batch_size)
         self.steps_per_epoch = full + (rest >= least)
         self.skipped: dict[str, str] = {}
@@ -51,7 +54,8 @@ class Loader:
         if isinstance(self.source, ArraySource):
             for step in range(first_step, total_steps):
                 index = self.index(step)
-                yield step, Batch(self.source.images[index], index)
+                images = self.source.images
+                yield step, Batch(images[index.to(images.device)], index)
         elif first_step < total_steps:
             yield from zip(range(first_step, total_steps), self._decoded(first_step, total_steps), strict=True)
 
@@ -84,6 +88,15 @@ class Loader:
                     "is the data still where it was?"
                 )
             yield batch
+
+
+def _default_workers(source: Source) -> int:
+    if (
+        isinstance(source.source if isinstance(source, Subset) else source, PackedSource)
+        and not torch.cuda.is_available()
+    ):
+        return 0  # cropping is some hundredths of the step it would be beside
+    return min(os.cpu_count() or 1, 16)
 
 
 class _Once:

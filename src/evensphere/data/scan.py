@@ -6,23 +6,30 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from evensphere.data.source import ArraySource, Source, UnreadableImage, take
 from evensphere.errors import InputError
 
+See = Callable[[int, UInt8[Tensor, "c h w"]], None]
 
-def scan(source: Source, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[tuple[int, str]]:
+
+def scan(
+    source: Source, workers: int = 1, progress: Callable[[int, int], None] | None = None, see: See | None = None
+) -> list[tuple[int, str]]:
     """Decode every image once; the numbers of those that cannot be, with the reason, in the source's order.
 
     workers: threads, at least one (Pillow decodes outside Python's lock). progress(done, total) is called now and then.
+    see(i, image): called once for each image that can be read, in any order and from any of the threads.
     """
-    if isinstance(source, ArraySource):
+    if isinstance(source, ArraySource) and see is None:
         return []  # decoded already
     blocks = [range(start, min(start + 64, len(source))) for start in range(0, len(source), 64)]
     found: list[tuple[int, str]] = []
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        for block, failures in zip(blocks, pool.map(lambda block: _failures(source, block), blocks), strict=True):
+        for block, failures in zip(blocks, pool.map(lambda block: _failures(source, block, see), blocks), strict=True):
             found += failures
             if progress is not None:
                 progress(block.stop, len(source))
@@ -31,13 +38,16 @@ def scan(source: Source, workers: int = 1, progress: Callable[[int, int], None] 
     return found
 
 
-def _failures(source: Source, block: range) -> list[tuple[int, str]]:
+def _failures(source: Source, block: range, see: See | None) -> list[tuple[int, str]]:
     failures = []
     for i in block:
         try:
-            source.read(i)
+            image = source.read(i)
         except UnreadableImage as error:
             failures.append((i, str(error)))
+        else:
+            if see is not None:
+                see(i, image)
     return failures
 
 

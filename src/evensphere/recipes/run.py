@@ -24,7 +24,6 @@ from torch import Tensor
 from evensphere.data.augment import Views
 from evensphere.data.folder import labelled
 from evensphere.data.loader import Loader
-from evensphere.data.scan import readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
@@ -37,6 +36,7 @@ from evensphere.ops.schedule import Duration
 from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
+from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.rundir import RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -49,6 +49,7 @@ def train(
     branch: Path | str | None = None,
     devices: int = 1,
     console: Console | None = None,
+    strict: bool = False,
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -57,6 +58,7 @@ def train(
         moved. A finished run is left as it is.
     branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
     devices: processes (1 for now). console: where progress is shown; None shows nothing.
+    strict: refuse images that cannot be read, instead of leaving them out.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     console = console or Console(quiet=True)
@@ -66,15 +68,21 @@ def train(
     if recipe.stages is not None:
         from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-        return train_stages(recipe, RunDir(out), resume, branch, console)
-    return train_whole(recipe, RunDir(out), resume, branch, console)
+        return train_stages(recipe, RunDir(out), resume, branch, console, strict)
+    return train_whole(recipe, RunDir(out), resume, branch, console, strict)
 
 
 Ready = Callable[[Recipe, Method], None]
 
 
 def train_whole(
-    recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console, ready: Ready | None = None
+    recipe: Recipe,
+    run: RunDir,
+    resume: bool,
+    branch: Path | str | None,
+    console: Console,
+    strict: bool = False,
+    ready: Ready | None = None,
 ) -> Path:
     """`train` for a run in one piece. ready: told of a new run's resolved recipe and method before its folder is made;
     it may refuse them."""
@@ -89,7 +97,7 @@ def train_whole(
     fabric.launch()
     if begun:
         return _go_on(recipe, splits, run, fabric, console)
-    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, ready)
+    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, strict, ready)
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -102,7 +110,9 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
 def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
-        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run)
+        source = images_of(run, splits.pretrain)
+        pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
+        training = _build_training(recipe, splits, source, pixels, run)
         return _finish(training, recipe, run, fabric, console)
 
 
@@ -113,12 +123,14 @@ def _begin(
     branch: RunDir | None,
     fabric: Fabric,
     console: Console,
+    strict: bool,
     ready: Ready | None,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
-    skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
+    chosen = _chosen(splits.pretrain, recipe.images)
+    recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict)
     recipe = with_precision(with_sizes(recipe, source))
-    training = _build_training(recipe, splits, source, run)
+    training = _build_training(recipe, splits, source, pixels, run)
     recipe = replace(recipe, resolved=_resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
@@ -142,16 +154,17 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     recipe = Recipe.from_json(run.read_recipe())
     splits: Splits = build("data", recipe.data)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
-    training = _build_training(recipe, splits, splits.pretrain, run)
+    pixels = pixels_again(recipe, splits.pretrain, torch.device("cpu"), Console(quiet=True))
+    training = _build_training(recipe, splits, splits.pretrain, pixels, run)
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
-def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir) -> Training:
-    """source: the images to train on."""
+def _build_training(recipe: Recipe, splits: Splits, source: Source, pixels: Source, run: RunDir) -> Training:
+    """source: the images to train on. pixels: the same, as the loader reads them (see `storing.Images`)."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
-    loader = Loader(source, recipe.batch_size, views, recipe.seed, recipe.workers)
+    loader = Loader(pixels, recipe.batch_size, views, recipe.seed, recipe.workers)
     method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
     _check_views(recipe.method.name, method, views)
     harmonizer = build(
@@ -229,7 +242,14 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     if training.loader.skipped:
         _add_skipped(run, training.loader.skipped, console)
     save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
+    console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
+
+
+def _summary(recipe: Recipe, run: RunDir) -> str:
+    trained = f"Trained on {recipe.resolved['num_images']:,} images"
+    skipped = len(run.read_skipped())
+    return f"{trained}; {skipped:,} unreadable images skipped ({run.skipped_file})." if skipped else f"{trained}."
 
 
 def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
@@ -260,21 +280,6 @@ def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
 
 
 # --- the images of a run ----------------------------------------------------------------------------------------------
-
-
-def _scan(source: Source, workers: int | None, console: Console) -> tuple[list[tuple[str, str]], Source]:
-    """Decode every image once. Returns what cannot be read, with the reasons, and the source without it."""
-    if isinstance(source, ArraySource):
-        return [], source
-    with console.status(f"Reading {len(source):,} images once") as status:
-        unreadable = scan(
-            source,
-            workers or os.cpu_count() or 1,
-            lambda done, total: status.update(f"Reading all images once: {done:,} of {total:,}"),
-        )
-    if unreadable:
-        console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
-    return [(source.location(i), reason) for i, reason in unreadable], readable(source, unreadable)
 
 
 def _chosen(source: Source, file: str | None) -> Source:
