@@ -59,6 +59,13 @@ class Loader:
         elif first_step < total_steps:
             yield from zip(range(first_step, total_steps), self._decoded(first_step, total_steps), strict=True)
 
+    def first(self, count: int) -> Batch | None:
+        """The first images of the run, without workers; None if they cannot be read. For a probe."""
+        index = self.index(0)[:count]
+        if isinstance(self.source, ArraySource):
+            return Batch(self.source.images[index.to(self.source.images.device)], index)
+        return _collate(_Crops(self.source, self.views).__getitems__([(0, i) for i in index.tolist()]))[0]
+
     def index(self, step: int) -> Int64[Tensor, " batch"]:
         """Which images this process sees at a step."""
         epoch, place = divmod(step, self.steps_per_epoch)

@@ -115,7 +115,7 @@ def _container_memory() -> float:
 def as_bytes(count: float) -> str:
     """'1.2 GB'"""
     units = ["bytes", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
+    while count >= 999.5 and len(units) > 1:
         count /= 1000
         units.pop(0)
     return f"{count:,.0f} {units[0]}" if count >= 10 or units[0] == "bytes" else f"{count:.1f} {units[0]}"

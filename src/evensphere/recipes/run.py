@@ -27,6 +27,7 @@ from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
+from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
@@ -238,6 +239,8 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
+    if not console.quiet and (expected := preflight(training, fabric)) is not None:
+        console.print(str(expected), soft_wrap=True)
     fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
     if training.loader.skipped:
         _add_skipped(run, training.loader.skipped, console)
