@@ -294,10 +294,7 @@ def test_crops_cut_by_workers_give_the_batchs_views(interpolation: str) -> None:
     views = Views(
         12, local_views=2, interpolation=interpolation, jitter=(0.0, 0.0, 0.0, 0.0), mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    crops = tuple(
-        torch.stack([views.crop_one(image, 4, view, int(i)) for image, i in zip(smooth, index, strict=True)])
-        for view in views.all_views
-    )
+    crops = tuple(torch.stack(views.crops(list(smooth), 4, view, index)) for view in views.all_views)
     assert crops[0].dtype == torch.uint8
     for a, b in zip(views(Batch(crops, index), 4), views(Batch(smooth, index), 4), strict=True):
         assert (a - b).abs().max() <= 1.15 / 255
@@ -306,10 +303,7 @@ def test_crops_cut_by_workers_give_the_batchs_views(interpolation: str) -> None:
 def test_crops_cut_by_workers_meet_the_same_colours() -> None:
     batch = batch_of(size=30)
     views = Views(12, flip=0.5)
-    crops = tuple(
-        torch.stack([views.crop_one(batch.images[i], 0, view, int(batch.index[i])) for i in range(40)])
-        for view in range(2)
-    )
+    crops = tuple(torch.stack(views.crops(list(batch.images), 0, view, batch.index)) for view in range(2))
     cut = views(Batch(crops, batch.index), 0)
     for a, b in zip(cut, views(batch, 0), strict=True):
         assert (a - b).abs().mean() < 0.03  # in units of the standard deviation; other colours are > 0.3 away

@@ -120,9 +120,7 @@ def test_workers_crops_of_floats_are_those_of_the_batch() -> None:
     source = ArraySource("floats", images)
     assert source.bits == 16
     ((_, whole),) = Loader(source, 5, views, seed=0).batches(0, 1)
-    crops = tuple(
-        torch.stack([views.crop_one(images[i], 0, view, i) for i in whole.index.tolist()]) for view in views.all_views
-    )
+    crops = tuple(torch.stack(views.crops(list(images[whole.index]), 0, view, whole.index)) for view in views.all_views)
     assert all(float(view.min()) >= 0 and float(view.max()) <= 1 for view in crops)
     for one, other in zip(views(whole, 0), views(whole._replace(images=crops), 0), strict=True):
         assert torch.allclose(one, other, atol=2e-3)

@@ -266,10 +266,7 @@ def test_magnitudes_follow_the_weight(large: bool, expected: list[float]) -> Non
 
 def test_crops_cut_by_workers_meet_the_same_operations() -> None:
     batch, views = batch_of(40, size=12), Views(12, **NOTHING)
-    crops = tuple(
-        torch.stack([views.crop_one(batch.images[i], 2, view, int(batch.index[i])) for i in range(40)])
-        for view in range(2)
-    )
+    crops = tuple(torch.stack(views.crops(list(batch.images), 2, view, batch.index)) for view in range(2))
     strength = torch.ones(40)
     for a, b in zip(views(Batch(crops, batch.index), 2, strength), views(batch, 2, strength), strict=True):
         assert torch.equal(bytes_of(views, a), bytes_of(views, b))

@@ -184,7 +184,7 @@ def test_views_are_addressed_by_the_place_in_the_epoch(stream: Stream) -> None:
     arrived = Arrived("epoch", dict(enumerate(samples)), 3)
     assert set(batch.index.tolist()) <= {5, 6, 7, 8, 9}
     for k, place in enumerate(batch.index.tolist()):
-        expected = VIEWS.crop_one(arrived.read(place), 1, 0, place)
+        expected = VIEWS.crops([arrived.read(place)], 1, 0, torch.tensor([place]))[0]
         assert torch.equal(batch.images[0][k], expected)
 
 

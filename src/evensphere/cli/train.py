@@ -32,6 +32,9 @@ def run(
         Path | None, typer.Option(help="Start from where this run's warm-up ended, instead of from nothing.")
     ] = None,
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
+    ] = False,
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
     from rich.console import Console
@@ -42,5 +45,5 @@ def run(
     console = Console(stderr=True, highlight=False)
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, console)
+    train(chosen, out, resume, branch, devices, console, strict)
     typer.echo(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -222,7 +222,7 @@ class Views:
     ) -> tuple[Float32[Tensor, "batch c _ _"], ...]:
         """One normalised tensor per view, in channels_last memory, on the device of the images; local views come last.
 
-        batch.images: whole images of one size, which are cropped here, or one tensor of crops per view, as `crop_one`
+        batch.images: whole images of one size, which are cropped here, or one tensor of crops per view, as `crops`
             cuts them. The two give the same views up to the rounding of the crops to uint8.
         epoch: at least 0.
         strength: in [0, 1], how much RandAugment each image gets (see `randaugment`); None and 0 give the same bits.
@@ -270,12 +270,12 @@ class Views:
         box = crop_boxes(self.seed, 0, _WEAK, torch.tensor([index]), height, width, (0.08, 1.0), self.ratio)[0]
         return cut_crop(image, box, self.size, self.interpolation)
 
-    def crop_one(self, image: Pixels, epoch: int, view: int, index: int) -> Pixels:
-        """The crop of one image for one view, for workers that decode files; `__call__` does the rest."""
-        height, width = image.shape[1:]
+    def crops(self, images: Sequence[Pixels], epoch: int, view: int, index: Int64[Tensor, " batch"]) -> list[Pixels]:
+        """The crops of images of any sizes for one view, for workers that decode files; `__call__` does the rest."""
+        height, width = torch.tensor([image.shape[1:] for image in images]).unbind(1)
         size, scale = self._geometry(view)
-        box = crop_boxes(self.seed, epoch, view, torch.tensor([index]), height, width, scale, self.ratio)[0]
-        return cut_crop(image, box, size, self.interpolation)
+        boxes = crop_boxes(self.seed, epoch, view, index, height, width, scale, self.ratio)
+        return [cut_crop(image, box, size, self.interpolation) for image, box in zip(images, boxes, strict=True)]
 
     def _geometry(self, view: int) -> tuple[int, Sequence[float]]:
         """Side and area of a view."""

@@ -44,6 +44,7 @@ def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
     bits: 8 gives uint8, and 16-bit numbers are divided by 257, so that full scale stays full scale. 16 keeps what TIFF,
         .npy and grey PNG and PGM files hold, as float32 in 0..1; 16-bit colour of other kinds is refused.
 
+    The pixels lie in memory with the channels last, as decoders leave them and as torchvision crops them fastest.
     Raises UnreadableImage with a one-line reason. Pillow bounds what is allocated: an image that says it has more than
     179 million pixels is refused as a decompression bomb.
     """
@@ -54,7 +55,7 @@ def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
             raise
         except Exception as error:  # readers raise almost anything on malformed bytes
             raise UnreadableImage(_reason(error, file)) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def count_channels(file: EncodedImage) -> int:
@@ -115,8 +116,12 @@ def _picture(image: Image.Image, channels: int, bits: int) -> NDArray[Any]:
         return planes.with_bits(planes.fit(planes.Planes(grey), channels), bits)
     if channels not in _MODES:
         raise UnreadableImage(f"it has {len(image.getbands())} channel(s), which cannot be made {channels}")
-    pixels = np.array((image if channels == 4 else _to_8_bit(image)).convert(_MODES[channels]))
+    pixels = np.array(_converted(image if channels == 4 else _to_8_bit(image), _MODES[channels]))
     return planes.with_bits(pixels.reshape(*pixels.shape[:2], channels), bits)
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy it
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -67,6 +67,17 @@ class EncodedSource(Source):
             raise UnreadableImage(error.strerror or str(error)) from error
         return decode(file, self.channels, self.bits)
 
+    def stamp(self, i: int) -> str | None:
+        try:
+            file = self.open(i)
+            if isinstance(file, str | Path):
+                status = os.stat(file)
+                return f"{os.path.abspath(file)}/{status.st_size}/{status.st_mtime_ns}"
+            file.close()
+        except OSError as error:  # it may come back
+            return f"{self.name}/{i}/{error.errno}"
+        return None
+
     def labels(self) -> Int64[Tensor, " n"] | None:
         return self._labels
 

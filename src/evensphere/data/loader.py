@@ -1,8 +1,9 @@
 """Batches of a source, in an order that depends on nothing but the seed, the epoch and the place in the epoch.
 
 A run asks for its batches from the step it is at, so a resumed run sees what an uninterrupted one would have seen.
-Images of one size that are held in memory are only gathered here, and cropped on the device; files are decoded and
-cropped by worker processes with the same addressed parameters.
+Images of one size that are held in memory are only gathered here, and cropped on the device; all others are cropped one
+by one with the same addressed parameters: files by worker processes, which decode them, and those that were decoded
+before (see `storage`) here.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from evensphere.data.augment import Views
-from evensphere.data.source import ArraySource, Batch, Source, UnreadableImage
+from evensphere.data.packed import PackedSource
+from evensphere.data.source import ArraySource, Batch, Pixels, Source, Subset, UnreadableImage
 from evensphere.errors import InputError
 from evensphere.ops import collective
 from evensphere.ops.draw import permutation
 
 Item = tuple[int, tuple[Tensor, ...]] | tuple[str, str]
+_TOGETHER, _TOGETHER_BYTES = 32, 2**24  # images whose boxes are drawn at once
 
 
 class Loader:
@@ -30,7 +33,8 @@ class Loader:
 
     batch_size: images per step over all processes; the last, partial batch of an epoch is kept if it has at least two
         images for each process (a single image has neither negatives nor batch statistics).
-    workers: processes that decode files; None chooses. Sources in memory need none.
+    workers: processes that decode and crop; None chooses. Images in one tensor need none, and those that are decoded
+        already only where a GPU would have to wait for them.
     skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
     indexed: whether a batch's index says which images it holds, whatever the epoch.
     """
@@ -45,7 +49,7 @@ class Loader:
             raise InputError(f"{source.name} has {len(source)} readable image(s); training needs at least {least}.")
         self.source, self.views, self.seed = source, views, seed
         self.batch_size = min(batch_size, len(source))
-        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+        self.workers = _default_workers(source) if workers is None else workers
         full, rest = divmod(len(source), self.batch_size)
         self.steps_per_epoch = full + (rest >= least)
         self.skipped: dict[str, str] = {}
@@ -55,9 +59,17 @@ class Loader:
         if isinstance(self.source, ArraySource):
             for step in range(first_step, total_steps):
                 index = self.index(step)
-                yield step, Batch(self.source.images[index], index)
+                images = self.source.images
+                yield step, Batch(images[index.to(images.device)], index)
         elif first_step < total_steps:
             yield from zip(range(first_step, total_steps), self._decoded(first_step, total_steps), strict=True)
+
+    def first(self, count: int) -> Batch | None:
+        """The first images of the run, without workers; None if they cannot be read. For a probe."""
+        index = self.index(0)[:count]
+        if isinstance(self.source, ArraySource):
+            return Batch(self.source.images[index.to(self.source.images.device)], index)
+        return _collate(Crops(self.source, self.views).__getitems__([(0, i) for i in index.tolist()]))[0]
 
     def index(self, step: int) -> Int64[Tensor, " batch"]:
         """Which images this process sees at a step."""
@@ -95,6 +107,15 @@ class Loader:
             yield batch
 
 
+def _default_workers(source: Source) -> int:
+    if (
+        isinstance(source.source if isinstance(source, Subset) else source, PackedSource)
+        and not torch.cuda.is_available()
+    ):
+        return 0  # cropping is some hundredths of the step it would be beside
+    return min(os.cpu_count() or 1, 16)
+
+
 class _Once:
     """A batch sampler over a generator: the keys of the batches still to come."""
 
@@ -112,12 +133,27 @@ class Crops(Dataset[Item]):
         self.source, self.views = source, views
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        epoch, index = key
-        try:
-            image = self.source.read(index)
-        except UnreadableImage as reason:
-            return self.source.location(index), str(reason)
-        return index, tuple(self.views.crop_one(image, epoch, view, index) for view in self.views.all_views)
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Item]:
+        """Those of a batch, of one epoch. A few images at a time, which makes drawing their boxes cheap and keeps few
+        of them in memory."""
+        items: list[Item] = []
+        images: dict[int, Pixels] = {}
+        for epoch, index in keys:
+            try:
+                images[index] = self.source.read(index)
+            except UnreadableImage as reason:
+                items.append((self.source.location(index), str(reason)))
+            if len(images) == _TOGETHER or sum(image.numel() for image in images.values()) > _TOGETHER_BYTES:
+                items += self._cut(images, epoch)
+                images = {}
+        return items + (self._cut(images, epoch) if images else [])
+
+    def _cut(self, images: dict[int, Pixels], epoch: int) -> list[Item]:
+        index, pixels = torch.tensor(list(images)), list(images.values())
+        views = [self.views.crops(pixels, epoch, view, index) for view in self.views.all_views]
+        return list(zip(images, zip(*views, strict=True), strict=True))
 
 
 def _collate(items: list[Item]) -> tuple[Batch | None, dict[str, str]]:
@@ -126,4 +162,5 @@ def _collate(items: list[Item]) -> tuple[Batch | None, dict[str, str]]:
     if len(read) < 2:
         return None, failed or {"batch": "fewer than two images left"}
     views = zip(*(crops for _, crops in read), strict=True)
-    return Batch(tuple(torch.stack(view) for view in views), torch.tensor([index for index, _ in read])), failed
+    # torch's own collation puts what a worker made into shared memory at once
+    return Batch(tuple(default_collate(list(view)) for view in views), torch.tensor([i for i, _ in read])), failed

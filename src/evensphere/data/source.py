@@ -80,6 +80,11 @@ class Source(ABC):
         in splits."""
         return None
 
+    def stamp(self, i: int) -> str | None:
+        """A text that is another one as soon as image i may have changed, and that no other image has, such as its
+        file's full path, size and time of change. None where that cannot be told; such images are not cached."""
+        return None
+
 
 class ArraySource(Source):
     """Images of one size, held in memory as one tensor [N, C, H, W]: uint8, or float32 in 0..1.
@@ -147,6 +152,9 @@ class Subset(Source):
     def groups(self) -> Int64[Tensor, " m"] | None:
         groups = self.source.groups()
         return None if groups is None else groups[self.indices]
+
+    def stamp(self, i: int) -> str | None:
+        return self.source.stamp(int(self.indices[i]))
 
 
 def take(source: Source, indices: Int64[Tensor, " m"]) -> Source:

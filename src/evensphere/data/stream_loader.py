@@ -76,5 +76,4 @@ class _StreamCrops(Dataset[Item]):
 
     def __getitems__(self, keys: list[tuple[int, int, Sample]]) -> list[Item]:
         arrived = Arrived(self.name, {place: sample for _, place, sample in keys}, self.channels)
-        crops = Crops(arrived, self.views)
-        return [crops[epoch, place] for epoch, place, _ in keys]
+        return Crops(arrived, self.views).__getitems__([(epoch, place) for epoch, place, _ in keys])

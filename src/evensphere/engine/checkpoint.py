@@ -17,7 +17,7 @@ from evensphere.rundir import RunDir, atomic_write
 Heritage = Literal["kept", "fresh", "none"]
 
 FORMAT = 1
-_KEPT = 2  # one to go on from, one in case the disk loses it
+KEPT = 2  # one to go on from, one in case the disk loses it
 
 
 def save_checkpoint(
@@ -27,7 +27,7 @@ def save_checkpoint(
     state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
     _write(run, state)
-    run.prune_checkpoints(_KEPT, milestones)
+    run.prune_checkpoints(KEPT, milestones)
 
 
 def _write(run: RunDir, state: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def fit(
             display.step(step, len(batch.index) * fabric.world_size)
             _evaluate(training, run, progress, display)
             if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
-                save_checkpoint(run, step + 1, step_module, training.optimizer, _milestones(training))
+                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training))
                 run.add_train_seconds(display.lap())
 
 
@@ -198,7 +198,7 @@ def _due(every: Duration, progress: Progress) -> bool:
     return done % max(1, every.steps(progress)) == 0 or done == progress.total_steps
 
 
-def _milestones(training: Training) -> tuple[int, ...]:
+def milestones(training: Training) -> tuple[int, ...]:
     """Checkpoints that are never dropped: the end of the warm-up, from which other arms can branch, and snapshots."""
     start, steps = training.progress(0), []
     if isinstance(training.harmonizer, Harmonizer):
@@ -210,4 +210,4 @@ def _milestones(training: Training) -> tuple[int, ...]:
 
 
 def _is_milestone(training: Training, step: int) -> bool:
-    return step in _milestones(training)
+    return step in milestones(training)

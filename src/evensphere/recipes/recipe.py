@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 
 from evensphere.data import SOURCES
 from evensphere.data.kinds import OWN, kind_of
-from evensphere.data.source import Source
+from evensphere.data.source import Source, UnreadableImage
+from evensphere.data.storage import STORAGES
 from evensphere.data.stream import Stream
 from evensphere.engine.checkpoint import Heritage
 from evensphere.errors import InputError, unknown_name
@@ -49,6 +51,7 @@ class Recipe:
 
     epochs, batch_size (over all processes): at least 1 and 2.
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
+    storage: where the images are while training, one of STORAGES (see data/storage.py).
     evaluate_every, checkpoint_every: durations. snapshot_every: how often a checkpoint is kept for good.
     metrics: of the finished encoder. monitor: quick ones on validation images, while training.
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
@@ -74,6 +77,7 @@ class Recipe:
     seed: int = 0
     precision: str = "auto"
     workers: int | None = None
+    storage: str = "auto"
     evaluate_every: str = "10 epochs"
     checkpoint_every: str = "5 epochs"
     snapshot_every: str | None = None
@@ -94,6 +98,8 @@ class Recipe:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.near_duplicates not in NEAR_DUPLICATES:
             raise unknown_name("choice of near_duplicates", self.near_duplicates, NEAR_DUPLICATES)
+        if self.storage not in STORAGES:
+            raise unknown_name("storage", self.storage, STORAGES)
         for metric in (*self.metrics, *self.monitor):
             if metric not in METRICS:
                 raise unknown_name("metric", metric, METRICS)
@@ -190,6 +196,7 @@ class Recipe:
                 if kind in content or kind not in _SELDOM:
                     given[kind] = Part(content[kind]["name"], **content[kind]["options"])
             given.setdefault("near_duplicates", "each")  # before there was a choice
+            given.setdefault("storage", "files")  # before there was a choice
             given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
             return cls(**given)
         except (KeyError, TypeError) as error:
@@ -319,10 +326,8 @@ def with_sizes(recipe: Recipe, source: Source) -> Recipe:
     proportion to the batch, for 512 the paper's 0.5 (0.6 with LARS, 0.001 with AdamW); the two-stage rate's middle is
     0.6 of it, as in the paper. Stem: 'cifar' up to 64 pixels.
     """
+    recipe = with_view_size(recipe, source)
     size = recipe.views.options.get("size")
-    if size == "auto":
-        size = _view_size(source)
-        recipe = replace(recipe, views=recipe.views.replace(size=size))
     if recipe.batch_size == "auto":
         largest = 512 if size is None or size <= 64 else 256
         sixteenth = 2 ** (max(len(source) // 16, 1).bit_length() - 1)
@@ -337,6 +342,13 @@ def with_sizes(recipe: Recipe, source: Source) -> Recipe:
         stem = "cifar" if size is not None and size <= 64 else "imagenet"
         recipe = replace(recipe, backbone=recipe.backbone.replace(stem=stem))
     return recipe
+
+
+def with_view_size(recipe: Recipe, source: Source) -> Recipe:
+    """`with_sizes` for the views alone. Some of the images may be unreadable."""
+    if recipe.views.options.get("size") != "auto":
+        return recipe
+    return replace(recipe, views=recipe.views.replace(size=_view_size(source)))
 
 
 def with_precision(recipe: Recipe) -> Recipe:
@@ -360,9 +372,13 @@ def _view_size(source: Source) -> int:
     if source.image_size is not None:
         return min(*source.image_size, _LARGEST_VIEW)
     if isinstance(source, Stream):
-        images = source.first_images(64)
+        short_sides = [min(image.shape[1:]) for image in source.first_images(64)]
     else:
-        images = [source.read(i) for i in permutation(0, "view size", 0, len(source))[:64].tolist()]
-    short_sides = sorted(min(image.shape[1:]) for image in images)
-    median = short_sides[len(short_sides) // 2]
+        short_sides = []
+        for i in permutation(0, "view size", 0, len(source))[:64].tolist():
+            with suppress(UnreadableImage):
+                short_sides.append(min(source.read(i).shape[1:]))
+    if not short_sides:
+        return _LARGEST_VIEW  # nothing to train on, which the look at all images will say
+    median = sorted(short_sides)[len(short_sides) // 2]
     return max(32, min(_LARGEST_VIEW, median // 32 * 32))

@@ -24,12 +24,12 @@ from evensphere.data.augment import Views
 from evensphere.data.encoded import as_text
 from evensphere.data.lists import read_list
 from evensphere.data.loader import Loader
-from evensphere.data.scan import See, readable, scan
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.data.stream import Stream
 from evensphere.data.stream_loader import StreamLoader
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
+from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
@@ -48,6 +48,7 @@ from evensphere.recipes.recipe import (
     with_sizes,
     without_auto,
 )
+from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.rundir import RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ def train(
     branch: Path | str | None = None,
     devices: int = 1,
     console: Console | None = None,
+    strict: bool = False,
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -68,6 +70,7 @@ def train(
         moved. A finished run is left as it is.
     branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
     devices: processes (1 for now). console: where progress is shown; None shows nothing.
+    strict: refuse images that cannot be read, instead of leaving them out.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     console = console or Console(quiet=True)
@@ -77,15 +80,21 @@ def train(
     if recipe.stages is not None:
         from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-        return train_stages(recipe, RunDir(out), resume, branch, console)
-    return train_whole(recipe, RunDir(out), resume, branch, console)
+        return train_stages(recipe, RunDir(out), resume, branch, console, strict)
+    return train_whole(recipe, RunDir(out), resume, branch, console, strict)
 
 
 Ready = Callable[[Recipe, Method], None]
 
 
 def train_whole(
-    recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console, ready: Ready | None = None
+    recipe: Recipe,
+    run: RunDir,
+    resume: bool,
+    branch: Path | str | None,
+    console: Console,
+    strict: bool = False,
+    ready: Ready | None = None,
 ) -> Path:
     """`train` for a run in one piece. ready: told of a new run's resolved recipe and method before its folder is made;
     it may refuse them."""
@@ -100,7 +109,7 @@ def train_whole(
     fabric.launch()
     if begun:
         return _go_on(recipe, splits, run, fabric, console)
-    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, ready)
+    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, strict, ready)
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -113,7 +122,9 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
 def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
-        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run, groups_of(run))
+        source = images_of(run, splits.pretrain)
+        pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
+        training = _build_training(recipe, splits, source, pixels, run, groups_of(run))
         return _finish(training, recipe, run, fabric, console)
 
 
@@ -124,6 +135,7 @@ def _begin(
     branch: RunDir | None,
     fabric: Fabric,
     console: Console,
+    strict: bool,
     ready: Ready | None,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
@@ -131,10 +143,11 @@ def _begin(
         _check_stream(splits.pretrain, recipe, ready is not None, console)
     chosen = _chosen(splits.pretrain, recipe.images)
     fingerprints = fingerprints_for(recipe, chosen)
-    skipped, source = _scan(chosen, recipe.workers, console, None if fingerprints is None else fingerprints.see)
+    see = None if fingerprints is None else fingerprints.see
+    recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict, see)
     recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    training = _build_training(recipe, splits, source, run, groups)
+    training = _build_training(recipe, splits, source, pixels, run, groups)
     recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
@@ -158,19 +171,21 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     recipe = Recipe.from_json(run.read_recipe())
     splits = splits_of(recipe)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
-    training = _build_training(recipe, splits, splits.pretrain, run, groups_of(run))
+    pixels = pixels_again(recipe, splits.pretrain, torch.device("cpu"), Console(quiet=True))
+    training = _build_training(recipe, splits, splits.pretrain, pixels, run, groups_of(run))
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
 def _build_training(
-    recipe: Recipe, splits: Splits, source: Source, run: RunDir, groups: Groups | None = None
+    recipe: Recipe, splits: Splits, source: Source, pixels: Source, run: RunDir, groups: Groups | None = None
 ) -> Training:
-    """source: the images to train on. groups: of which each counts once in the population statistics."""
+    """source: the images to train on. pixels: the same, as the loader reads them (see `storing.Images`). groups: of
+    which each counts once in the population statistics."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
-    loader = StreamLoader(source, *how) if isinstance(source, Stream) else Loader(source, *how)
+    loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
     method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
     if isinstance(source, Stream) and "index" in method.needs:
         source.refuse(f"the method {recipe.method.name}")
@@ -250,13 +265,22 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
+    if not console.quiet and (expected := preflight(training, fabric)) is not None:
+        console.print(str(expected), soft_wrap=True)
     try:
         fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
     save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
+    console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
+
+
+def _summary(recipe: Recipe, run: RunDir) -> str:
+    trained = f"Trained on {recipe.resolved['num_images']:,} images"
+    skipped = len(run.read_skipped())
+    return f"{trained}; {skipped:,} unreadable images skipped ({run.skipped_file})." if skipped else f"{trained}."
 
 
 def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
@@ -301,28 +325,6 @@ def splits_of(recipe: Recipe) -> Splits:
 
 def _how_read(recipe: Recipe) -> dict[str, int]:
     return {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
-
-
-def _scan(
-    source: Source, workers: int | None, console: Console, see: See | None = None
-) -> tuple[list[tuple[str, str]], Source]:
-    """Decode every image once, and let `see` see it. Returns what cannot be read, with the reasons, and the source
-    without it."""
-    if isinstance(source, ArraySource) and see is None:
-        return [], source
-    if isinstance(source, Stream):
-        return list(source.skipped.items()), source
-    with console.status(f"Reading {len(source):,} images once") as status:
-        unreadable = scan(
-            source,
-            workers or os.cpu_count() or 1,
-            lambda done, total: status.update(f"Reading all images once: {done:,} of {total:,}"),
-            see,
-        )
-    if unreadable:
-        console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
-    skipped = [*source.unlisted, *((source.location(i), reason) for i, reason in unreadable)]
-    return skipped, readable(source, unreadable)
 
 
 def _check_stream(stream: Stream, recipe: Recipe, in_stages: bool, console: Console) -> None:

@@ -49,7 +49,9 @@ class Stages(ABC):
         what those before it left in `folder`. Raises InputError before the first stage for what can be known then."""
 
 
-def train_stages(recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console) -> Path:
+def train_stages(
+    recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console, strict: bool = False
+) -> Path:
     """`train` for a recipe with stages."""
     part = recipe.stages
     assert part is not None
@@ -78,7 +80,7 @@ def train_stages(recipe: Recipe, run: RunDir, resume: bool, branch: Path | str |
             own = RunDir(run.stages / stage.name)
             if not own.encoder_file.exists():
                 console.print(f"Stage {stage.name}: {stage.recipe.epochs} epochs")
-                train_whole(stage.recipe, own, True, None, console, None if begun or done else begin)
+                train_whole(stage.recipe, own, True, None, console, strict, None if begun or done else begin)
             done.append(stage)
             if stage.first_epoch is not None:
                 _write_metrics(run, done)
