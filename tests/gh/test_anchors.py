@@ -54,7 +54,7 @@ def welch(lines: int, dim: int) -> float:
     return max(((lines - dim) / (dim * (lines - 1))) ** 0.5, dim**-0.5 if lines > dim * (dim + 1) / 2 else 0)
 
 
-@pytest.mark.parametrize(("num_anchors", "dim"), [(10, 4), (16, 5), (40, 16), (130, 60), (300, 128)])
+@pytest.mark.parametrize(("num_anchors", "dim"), [(10, 4), (16, 5), (40, 16), (70, 33), (300, 128)])
 def test_no_bound_is_broken(num_anchors: int, dim: int) -> None:
     anchors = geometric_uniform(num_anchors, dim)
     assert num_anchors <= levenshtein(dim, largest_cosine(anchors) + 1e-5)
@@ -67,15 +67,15 @@ def test_some_bounds_are_attained() -> None:
     assert largest_cosine(geometric_uniform(24, 4)) == pytest.approx(welch(12, 4), abs=1e-3), "orthoplex"
 
 
-@pytest.mark.parametrize(("num_anchors", "dim"), [(301, 50), (250, 67)])
+@pytest.mark.parametrize(("num_anchors", "dim"), [(61, 13), (90, 20)])
 def test_orbits_are_as_good_as_points(num_anchors: int, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither K nor D need be a multiple of anything."""
     points = largest_cosine(geometric_uniform(num_anchors, dim))
-    monkeypatch.setattr("evensphere.gh.anchors._WORK", 15_000)
+    monkeypatch.setattr("evensphere.gh.anchors._WORK", 2_000)
     orbits = geometric_uniform(num_anchors, dim)
     assert orbits.shape == (num_anchors, dim)
     assert torch.allclose(orbits.norm(dim=1), torch.ones(num_anchors))
-    assert largest_cosine(orbits) < points + 0.01
+    assert largest_cosine(orbits) < points + 0.03
 
 
 def plain_descent(num_anchors: int, dim: int, seed: int) -> float:
@@ -107,7 +107,7 @@ def test_ten_thousand_anchors_beat_any_set_of_opposite_pairs() -> None:
     assert largest_cosine(geometric_uniform(10_000, 2048)) < 0.8 * welch(5_000, 2048)
 
 
-@pytest.mark.parametrize(("num_anchors", "dim"), [(10, 16), (20, 16), (40, 16)])
+@pytest.mark.parametrize(("num_anchors", "dim"), [(10, 16), (20, 16), (9, 4)])
 def test_the_seed_decides_everything(num_anchors: int, dim: int) -> None:
     torch.manual_seed(0)
     first = geometric_uniform(num_anchors, dim, seed=1)

@@ -183,12 +183,11 @@ class _Late:
 def _solve(kernel: _Kernel, target: Tensor, max_iterations: int, tolerance: float) -> tuple[int, Tensor]:
     """Turn the kernel into the assignment. target: [K], what the columns are to sum to."""
     check_interval = _CUDA_CHECK_INTERVAL if target.is_cuda else 1
-    smallest = torch.finfo(target.dtype).tiny
     v = kernel.equal_columns()
     u, sums = kernel.balance_rows(v)
     iterations = 0
     while iterations < max_iterations:
-        v = target / sums.clamp_(min=smallest)
+        v = target / sums
         u, sums = kernel.balance_rows(v)
         iterations += 1
         if tolerance > 0 and iterations % check_interval == 0 and _distance(v * sums, target) <= tolerance:
@@ -220,7 +219,7 @@ class _Kernel:
         self.scores, self.sharpness, self.entries = scores, sharpness, memory
         count = len(scores) if scores.is_cuda else max(1, _BLOCK // len(shares))
         self.blocks = [slice(first, first + count) for first in range(0, len(scores), count)]
-        self.row = memory.new_empty(len(scores), 1)
+        self.row, self.u = memory.new_empty(len(scores), 1), memory.new_empty(len(scores))
         self.column = torch.zeros_like(shares).masked_fill_(shares == 0, -torch.inf)
         self._start()
 
@@ -245,12 +244,13 @@ class _Kernel:
         return (-self.column).exp_().masked_fill_(self.column == -torch.inf, 0)
 
     def balance_rows(self, v: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " k"]]:
-        """u by which the rows sum to 1 between u and v, and what the columns then sum to, before v."""
-        u, sums = self.entries.new_empty(len(self.entries)), torch.zeros_like(v)
+        """u by which the rows sum to 1 between u and v, and what the columns then sum to, before v: above 0, also where
+        there is nothing."""
+        sums = torch.full_like(v, torch.finfo(v.dtype).tiny)
         for block in self.blocks:
-            torch.mv(self.entries[block], v, out=u[block]).reciprocal_()
-            sums.addmv_(self.entries[block].T, u[block])
-        return u, sums
+            u = torch.mv(self.entries[block], v, out=self.u[block]).reciprocal_()
+            sums.addmv_(self.entries[block].T, u)
+        return self.u, sums
 
     def absorb(self, u: Float[Tensor, " n"], v: Float[Tensor, " k"]) -> None:
         """Move u and v into the potentials."""
