@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -45,13 +47,14 @@ def test_it_finds_the_kissing_configurations(num_anchors: int, dim: int) -> None
 
 def levenshtein(dim: int, cosine: float) -> float:
     """The most directions in R^dim whose cosines are at most `cosine`."""
-    assert 0 <= cosine <= ((dim + 3) ** 0.5 - 1) / (dim + 2)
+    assert 0 <= cosine <= (math.sqrt(dim + 3) - 1) / (dim + 2)
     return dim * (1 - cosine) * (2 + (dim + 1) * cosine) / (1 - dim * cosine**2)
 
 
 def welch(lines: int, dim: int) -> float:
     """The least that the largest |cosine| between lines in R^dim can be."""
-    return max(((lines - dim) / (dim * (lines - 1))) ** 0.5, dim**-0.5 if lines > dim * (dim + 1) / 2 else 0)
+    orthoplex = 1 / math.sqrt(dim) if lines > dim * (dim + 1) / 2 else 0.0
+    return max(math.sqrt((lines - dim) / (dim * (lines - 1))), orthoplex)
 
 
 @pytest.mark.parametrize(("num_anchors", "dim"), [(10, 4), (16, 5), (40, 16), (70, 33), (300, 128)])

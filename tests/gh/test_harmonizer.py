@@ -148,7 +148,7 @@ def test_impossible_weights_are_refused(weights: Tensor) -> None:
 
 
 def test_a_memory_of_half_the_size() -> None:
-    full, half = (Harmonizer(D, N, K, warm_up=9, memory=memory) for memory in ("float32", "bfloat16"))  # type: ignore[arg-type]
+    full, half = (Harmonizer(D, N, K, warm_up=9, memory=memory) for memory in ("float32", "bfloat16"))
     assert half.population.memory.values.element_size() * 2 == full.population.memory.values.element_size()  # type: ignore[union-attr]
 
 
@@ -191,9 +191,7 @@ class CountOperations(TorchDispatchMode):
 
     VIEWS = ("view", "slice", "select", "unbind", "detach", "expand", "t", "transpose", "permute", "unsqueeze", "alias")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += func.overloadpacket.__name__.strip("_").removesuffix("_unsafe") not in self.VIEWS
@@ -211,7 +209,8 @@ def operations_of_a_step(population: Literal["exact", "streaming"], samples: int
     )
     z1, z2 = (torch.randn(batch, 128).requires_grad_() for _ in range(2))
     index = torch.randperm(samples)[:batch]
-    with CountOperations() as counted:
+    counted = CountOperations()  # type: ignore[no-untyped-call]
+    with counted:
         harmonizer((z1, z2), index, Progress(0, 5)).loss.backward()
         harmonizer.after_step((z1, z2), index, Progress(0, 5))
     return counted.count
