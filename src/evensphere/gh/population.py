@@ -22,7 +22,8 @@ from evensphere.nn.memory import IndexedEma
 class ExactPopulation:
     """The histogram of where every image seen so far stands, from a moving average of its scores.
 
-    A step costs O(B K), whatever N: each image's region is looked up again only when its average has moved.
+    A step costs O(B K), whatever N, and an estimate O(N), not O(N K): an image's region is looked up again only when
+    its average has moved.
 
     momentum: of the average, per visit of an image, before and after the warm-up's end (the paper: 0.9, then 0.999).
     floor: added to every region's count (the authors' large-scale script: 100).
