@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from tests.data.image_files import write
+from tests.data.image_files import locations, write
 
 from evensphere.data.crop import crop_boxes, cut_crop
 from evensphere.data.folder import folder

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.harmonizer import Harmonizer, auto_num_anchors, harmonization_loss
 from evensphere.ops.schedule import Progress
-from evensphere.ops.sinkhorn import transport_plan
+from evensphere.ops.sinkhorn import Pace, transport_plan
 
 N, D, K, B = 60, 16, 8, 12
 
@@ -117,6 +118,132 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(population: Lite
     resumed.load_state_dict(stopped.state_dict())
     assert before + run(resumed, range(13, 30)) == expected
     assert torch.equal(resumed.prior, unbroken.prior)
+
+
+@pytest.mark.parametrize("population", ["exact", "streaming"])
+def test_images_of_weight_zero_have_no_part_in_pi(population: Literal["exact", "streaming"]) -> None:
+    """And those of equal weight have equal parts, whatever the weight."""
+    weights = torch.where(torch.arange(N) < N // 2, 0.5, 0.0)
+    options = {"anchors": K, "population": population, "warm_up": 5, "ramp": 0, "update_every": 1, "floor": 0.0}
+    weighted = Harmonizer(D, N, sample_weights=weights, **options)  # type: ignore[arg-type]
+    plain = Harmonizer(D, N, **options)  # type: ignore[arg-type]
+    for step in range(5):
+        index = index_of(step)
+        heavy = index < N // 2
+        weighted.after_step(views(step), index, Progress(step, 5))
+        plain.after_step([z[heavy] for z in views(step)], index[heavy], Progress(step, 5))
+    if population == "exact":
+        assert torch.allclose(weighted.prior, plain.prior)
+    else:  # a batch counts by the weight in it, and here the batches hold different numbers of heavy images
+        assert torch.allclose(weighted.prior, plain.prior, atol=0.05)
+        assert not torch.allclose(weighted.prior, Harmonizer(D, N, K).prior, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "weights", [torch.ones(N - 1), torch.ones(N, 1), -torch.ones(N), torch.zeros(N), torch.full((N,), torch.nan)]
+)
+def test_impossible_weights_are_refused(weights: Tensor) -> None:
+    with pytest.raises(InputError, match="sample_weights"):
+        Harmonizer(D, num_samples=N, anchors=K, sample_weights=weights)
+
+
+def test_a_memory_of_half_the_size() -> None:
+    full, half = (Harmonizer(D, N, K, warm_up=9, memory=memory) for memory in ("float32", "bfloat16"))
+    assert half.population.memory.values.element_size() * 2 == full.population.memory.values.element_size()  # type: ignore[union-attr]
+
+
+# --- where the host must not wait -------------------------------------------------------------------------------------
+
+
+def at_a_pace(harmonizer: Harmonizer) -> Harmonizer:
+    """As on a GPU: no error is read inside the step that it belongs to."""
+    harmonizer.pace = Pace(harmonizer.max_iterations, harmonizer.tolerance, waits=())
+    return harmonizer
+
+
+def test_at_a_pace_it_is_the_same_loss_and_goes_on_exactly() -> None:
+    def make() -> Harmonizer:
+        return at_a_pace(Harmonizer(D, N, K, warm_up=5, ramp=0, update_every=5, steps_per_epoch=5))
+
+    unbroken, stopped, resumed = make(), make(), make()
+    expected = run(unbroken, range(40))
+    before = run(stopped, range(22))
+    resumed.load_state_dict(stopped.state_dict())
+    assert before + run(resumed, range(22, 40)) == expected
+    assert resumed.pace.state_dict() == unbroken.pace.state_dict()
+    assert unbroken.pace.iterations != make().pace.iterations, "the pace has followed the errors"
+    tested = run(Harmonizer(D, N, K, warm_up=5, ramp=0, update_every=5, steps_per_epoch=5), range(40))
+    assert expected == pytest.approx(tested, rel=1e-2)
+
+
+def test_only_a_step_that_was_taken_moves_the_pace() -> None:
+    harmonizer = at_a_pace(Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0))
+    for _ in range(3):  # an optimiser that looks at the loss three times in a step
+        harmonizer(views(0), index_of(0), Progress(0, 5))
+    assert harmonizer.pace.state_dict()["under_way"] == []
+    harmonizer.after_step(views(0), index_of(0), Progress(0, 5))
+    harmonizer.after_step(views(0), index_of(0), Progress(1, 5))
+    assert len(harmonizer.pace.state_dict()["under_way"]) == 1
+
+
+class CountOperations(TorchDispatchMode):
+    """Operations of the framework that compute something; views of tensors are free."""
+
+    VIEWS = ("view", "slice", "select", "unbind", "detach", "expand", "t", "transpose", "permute", "unsqueeze", "alias")
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__.strip("_").removesuffix("_unsafe") not in self.VIEWS
+        return func(*args, **(kwargs or {}))
+
+
+def operations_of_a_step(population: Literal["exact", "streaming"], samples: int, batch: int, iterations: int) -> int:
+    """In forward, backward and after_step, of 2 views, 100 anchors, pi recomputed after each step."""
+    harmonizer = at_a_pace(
+        Harmonizer(
+            *(128, samples, 100),
+            **{"population": population, "warm_up": 0, "ramp": 0, "update_every": 1, "steps_per_epoch": 5},  # type: ignore[arg-type]
+            max_iterations=iterations,
+        )
+    )
+    z1, z2 = (torch.randn(batch, 128).requires_grad_() for _ in range(2))
+    index = torch.randperm(samples)[:batch]
+    counted = CountOperations()  # type: ignore[no-untyped-call]
+    with counted:
+        harmonizer((z1, z2), index, Progress(0, 5)).loss.backward()
+        harmonizer.after_step((z1, z2), index, Progress(0, 5))
+    return counted.count
+
+
+@pytest.mark.parametrize(("population", "most"), [("exact", 265), ("streaming", 260)])
+def test_a_step_takes_the_same_number_of_operations_whatever_the_size(
+    population: Literal["exact", "streaming"], most: int
+) -> None:
+    """10 iterations of Sinkhorn, backward pass included. (The reference code: some 2,700. On a CPU, batches of more
+    than 2^19 numbers, 5,000 rows of 100, are gone through in blocks, each with operations of its own.)"""
+    small = operations_of_a_step(population, samples=100, batch=16, iterations=10)
+    assert small == operations_of_a_step(population, samples=20_000, batch=16, iterations=10)
+    assert small == operations_of_a_step(population, samples=20_000, batch=4096, iterations=10)
+    assert small <= most
+    fewer, more = (operations_of_a_step(population, 100, 16, iterations) for iterations in (8, 9))
+    assert more - fewer == 2 * 5, "of two views, five each"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("population", ["exact", "streaming"])
+def test_on_a_gpu_a_step_never_waits(population: Literal["exact", "streaming"]) -> None:
+    harmonizer = Harmonizer(D, N, K, population=population, warm_up=0, ramp=0, update_every=1, queue=20).cuda()
+    steps = [(tuple(z.cuda() for z in views(step)), index_of(step)) for step in range(30)]
+    harmonizer(*steps[0], Progress(0, 5))
+    harmonizer.after_step(*steps[0], Progress(0, 5))  # the memory moves to the device once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(1, 30):
+            harmonizer(*steps[step], Progress(step, 5))
+            harmonizer.after_step(*steps[step], Progress(step, 5))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_queue_lets_the_latest_scores_take_part_in_the_transport() -> None:

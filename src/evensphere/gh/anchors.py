@@ -1,15 +1,25 @@
 """The geometric uniform structure: K directions in R^D as far from each other as they can be (paper, section 3.2).
 
-    K <= D+1   a simplex: every pair at cosine -1/(K-1), which no set of K directions can beat.
-    K <= 2D    for K > D+1 no set has all its cosines below 0 (Rankin 1955), and 0 is attained by simplices in
-               orthogonal subspaces, down to the signed axes at K = 2D.
+    K <= D+1   a simplex: every pair at cosine -1/(K-1), which no set of K directions can beat (Rankin 1955).
+    K <= 2D    for K > D+1 no set has all its cosines below 0 (Rankin), and 0 is attained by simplices in orthogonal
+               subspaces, down to the signed axes at K = 2D.
     beyond     the largest cosine is minimised numerically.
 
 The first two are closed forms. All are turned in a random direction, so that no anchor lies along an axis of the
 projector's output.
+
+Beyond 2D the optimum is unknown but for a few K and D. What no set can beat: Levenshtein (1979), which is closest for K
+a few times D,
+
+    K <= D (1 - s)(2 + (D+1) s) / (1 - D s^2)        for a largest cosine 0 <= s <= (sqrt(D+3) - 1) / (D+2)
+
+and for a set that holds the opposite of each of its directions, L = K/2 lines, Welch (1974), sqrt((L-D) / (D (L-1))),
+and 1/sqrt(D) once L > D(D+1)/2 (the orthoplex bound), which the 24 directions found for D = 4 attain.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float, Float32, Float64
@@ -19,9 +29,11 @@ from torch.nn.functional import normalize
 from evensphere.errors import InputError
 from evensphere.ops.draw import seed_for
 
-_STEPS = 400
-_SHARPNESS = (10.0, 400.0)  # of the soft maximum over cosines: first smooth, at the end close to the maximum itself
-_STEP_SIZES = (0.05, 0.0005)
+_STEPS = 600
+_SHARPNESS = (10.0, 5000.0)  # of the soft maximum over cosines: first smooth, at the end close to the maximum itself
+_STEP_SIZES = (0.05, 0.0001)
+_WORK = 2**19  # per step, in the units of `_work`: a few milliseconds
+_DESCENTS = 20  # at most, from different starts
 
 
 def geometric_uniform(num_anchors: int, dim: int, seed: int = 0) -> Float32[Tensor, "{num_anchors} {dim}"]:
@@ -72,21 +84,79 @@ def _simplex(count: int) -> Float64[Tensor, "k k-1"]:
 
 
 def _least_largest_cosine(num_anchors: int, dim: int, generator: torch.Generator) -> Float64[Tensor, "k d"]:
-    """Gradient descent on the sphere: the log-sum-exp of the cosines, sharpened step by step into their maximum."""
-    points = torch.randn(num_anchors, dim, dtype=torch.float64, generator=generator)
-    points = normalize(points, dim=1).requires_grad_()
+    """The best of several descents, as many as are cheap.
+
+    A large set is made of orbits: the width is cut into n blocks, and a group of n sign patterns (the rows of a
+    Hadamard matrix) turns each of K/n points into n of them. That costs n^2 times less, and the sets are as good: the
+    largest cosine of 1000 directions in 128 dimensions lies between 0.0729 and 0.0738 for every n from 1 to 16.
+    A small set is also tried as pairs of opposite directions, as the best sets known often are.
+    """
+    blocks = 1
+    while _work(num_anchors, dim, blocks) > _WORK and 2 * blocks <= dim:
+        blocks *= 2
+    signs = _sign_patterns(blocks)
+    descents = min(_DESCENTS, max(1, _WORK // _work(num_anchors, dim, blocks)))
+    found = [_descend(num_anchors, dim, signs, descents, generator)]
+    if num_anchors % 2 == 0 and descents > 1:
+        found.append(_descend(num_anchors, dim, torch.cat([signs, -signs]), descents, generator))
+    return min(found, key=largest_cosine)
+
+
+def _work(num_anchors: int, dim: int, blocks: int) -> int:
+    """What a step costs: cosines between orbits, each with an exponential, and the products behind them."""
+    orbits = math.ceil(num_anchors / blocks)
+    return orbits**2 * (blocks + dim // 64)
+
+
+def _sign_patterns(count: int) -> Float32[Tensor, "{count} {count}"]:
+    """A Hadamard matrix of 2^i rows, the first all ones; its rows form a group under multiplication."""
+    signs = torch.ones(1, 1)
+    while len(signs) < count:
+        signs = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), signs)
+    return signs
+
+
+def _descend(
+    num_anchors: int, dim: int, signs: Float32[Tensor, "group blocks"], descents: int, generator: torch.Generator
+) -> Float64[Tensor, "k d"]:
+    """Gradient descent on the sphere: the log-sum-exp of the cosines, sharpened step by step into their maximum.
+
+    signs: a group of sign patterns over blocks of the width, the identity first. Of each orbit one point is moved; the
+    others are that point, block by block, with the signs changed. Gives the best of the descents.
+    """
+    blocks, orbits = signs.shape[1], math.ceil(num_anchors / len(signs))
+    used = torch.arange(math.ceil(dim / blocks)) * blocks + torch.arange(blocks).unsqueeze(1) < dim  # [blocks, width]
+    points = torch.randn(descents, blocks, orbits, used.shape[1], generator=generator) * used.unsqueeze(1)
+    _to_unit_length(points)
     optimizer = torch.optim.Adam([points])
     for step in range(_STEPS):
         share = step / (_STEPS - 1)
         optimizer.param_groups[0]["lr"] = _between(_STEP_SIZES, share)
-        unit = normalize(points, dim=1)
-        cosines = (unit @ unit.T).fill_diagonal_(-torch.inf)
-        sharpness = _between(_SHARPNESS, share)
-        loss = torch.logsumexp(sharpness * cosines.flatten(), 0) / sharpness
-        optimizer.zero_grad()
-        loss.backward()
+        cosines = _orbit_cosines(points, signs)
+        closest = cosines.amax((1, 2, 3), keepdim=True)
+        pull = cosines.sub_(closest).mul_(_between(_SHARPNESS, share)).exp_()
+        pull /= pull.sum((1, 2, 3), keepdim=True)
+        gradient = (signs.T @ pull.flatten(2)).unflatten(2, (orbits, orbits)) @ points
+        points.grad = gradient - (gradient * points).sum((1, 3), keepdim=True) * points
         optimizer.step()
-    return normalize(points.detach(), dim=1)
+        _to_unit_length(points)
+    best = points[_orbit_cosines(points, signs).amax((1, 2, 3)).argmin()].double()
+    everyone = (signs.double()[:, None, :, None] * best.movedim(1, 0))[..., used]  # [group, orbits, dim]
+    return normalize(everyone.flatten(0, 1)[:num_anchors], dim=1)
+
+
+def _orbit_cosines(
+    points: Float32[Tensor, "descents blocks orbits width"], signs: Float32[Tensor, "group blocks"]
+) -> Float32[Tensor, "descents group orbits orbits"]:
+    """Between each point and all members of all orbits but itself."""
+    products = points @ points.transpose(-1, -2)
+    cosines: Tensor = (signs @ products.flatten(2)).unflatten(2, products.shape[2:])
+    cosines[:, 0].diagonal(dim1=-2, dim2=-1).fill_(-torch.inf)
+    return cosines
+
+
+def _to_unit_length(points: Float32[Tensor, "descents blocks orbits width"]) -> None:
+    points /= torch.linalg.vector_norm(points, dim=(1, 3), keepdim=True)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

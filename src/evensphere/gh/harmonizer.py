@@ -34,7 +34,7 @@ from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress, ramp_weight
-from evensphere.ops.sinkhorn import shared_plan
+from evensphere.ops.sinkhorn import Pace, shared_plan
 
 Embeddings = Sequence[Float[Tensor, "batch dim"]]
 
@@ -117,7 +117,9 @@ class Harmonizer(nn.Module):
         resemble pi (SwAV's remedy for small batches; the paper has none). 0 uses the batch alone.
     steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
     batch_size: only for anchors="auto".
-    memory_dtype: of the exact memory; torch.bfloat16 halves it.
+    memory: the precision of the exact memory; "bfloat16" halves it.
+    sample_weights: [N], >= 0, what each image counts in pi; None counts 1 for each. Copies of an image, m of them at
+        weight 1/m, count as one. They are no state: give them again when resuming. The loss itself is not weighted.
 
     Raises InputError for a value out of range.
 
@@ -148,9 +150,10 @@ class Harmonizer(nn.Module):
         tolerance: float = 1e-4,
         steps_per_epoch: int | None = None,
         batch_size: int | None = None,
-        memory_dtype: torch.dtype = torch.float32,
+        memory: Literal["float32", "bfloat16"] = "float32",
         queue: int = 0,
         seed: int = 0,
+        sample_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         if isinstance(anchors, str) and anchors == "auto":
@@ -158,7 +161,8 @@ class Harmonizer(nn.Module):
         self.register_buffer("anchors", _checked_anchors(anchors, dim, seed))
         num_anchors = len(self.anchors)
         self.register_buffer("prior", _initial_prior(prior, num_anchors))
-        self.population = _population(prior, population, num_samples, num_anchors, momentum, floor, memory_dtype)
+        weights = _checked_weights(sample_weights, num_samples)
+        self.population = _population(prior, population, num_samples, num_anchors, momentum, floor, memory, weights)
         if queue < 0:
             raise InputError(f"queue = {queue} was given; it must be 0 (none) or a number of images.")
         self.past = Queue(queue, num_anchors) if queue else None
@@ -168,6 +172,8 @@ class Harmonizer(nn.Module):
         self.prediction_temperature = _above_zero("prediction_temperature", prediction_temperature)
         self.sinkhorn_temperature = _above_zero("sinkhorn_temperature", sinkhorn_temperature)
         self.max_iterations, self.tolerance = int(_above_zero("max_iterations", max_iterations)), tolerance
+        self.pace = Pace(self.max_iterations, tolerance)
+        self._latest_error: Tensor | None = None  # of the transport problem of a step that may yet be taken
         self.num_samples, self.steps_per_epoch = num_samples, steps_per_epoch
         self.steps_taken = 0  # counted only in a foreign loop
 
@@ -196,6 +202,9 @@ class Harmonizer(nn.Module):
 
     def after_step(self, embeddings: Embeddings, index: Int64[Tensor, " batch"] | None, progress: Progress) -> None:
         """Take a batch whose step was taken into the population statistics, which only view 1 feeds, and the queue."""
+        if self._latest_error is not None:
+            self.pace.record(self._latest_error)
+            self._latest_error = None
         if self.past is not None:
             for scores in anchor_scores([z.detach() for z in embeddings], self.anchors):
                 self.past.push(scores)  # a view at a time: the same order in one process as in several
@@ -203,7 +212,7 @@ class Harmonizer(nn.Module):
             return
         warm_up = self.warm_up.steps(progress)
         scores = anchor_scores((embeddings[0].detach(),), self.anchors)[0]
-        index = None if index is None else collective.gather(index.to(scores.device))
+        index = None if index is None else collective.gather(index.to(scores.device, non_blocking=True))
         self.population.update(index, collective.gather(scores), warming_up=progress.step < warm_up)
         if self.recomputes_prior(progress):
             self.prior = self.population.estimate().to(self.prior)
@@ -231,7 +240,9 @@ class Harmonizer(nn.Module):
             return Harmony(zero, {"gh": zero, "gh_weight": zero})
         scores = anchor_scores(embeddings, self.anchors)
         past = None if self.past is None else self.past.pushed(scores[0])
-        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, self.max_iterations, self.tolerance, past)
+        limits = self.pace.limits(scores.device)
+        plan = shared_plan(scores, self.prior, self.sinkhorn_temperature, *limits, past)
+        self._latest_error = plan.marginal_error
         loss = _both_directions(scores, plan.assignment, self.prediction_temperature)
         logs = {
             "gh": loss.detach(),
@@ -258,13 +269,20 @@ class Harmonizer(nn.Module):
 
     def get_extra_state(self) -> dict[str, object]:
         population = None if self.population is None else self.population.state_dict()
-        return {"population": population, "steps_taken": self.steps_taken, "steps_per_epoch": self.steps_per_epoch}
+        return {
+            "population": population,
+            "steps_taken": self.steps_taken,
+            "steps_per_epoch": self.steps_per_epoch,
+            "pace": self.pace.state_dict(),
+        }
 
     def set_extra_state(self, state: dict[str, object]) -> None:
         self.steps_taken = state["steps_taken"]  # type: ignore[assignment]
         self.steps_per_epoch = state["steps_per_epoch"]  # type: ignore[assignment]
         if self.population is not None:
             self.population.load_state_dict(state["population"])  # type: ignore[arg-type]
+        if "pace" in state:  # checkpoints of version 0.1 have none
+            self.pace.load_state_dict(state["pace"])  # type: ignore[arg-type]
 
 
 class NoHarmonizer(nn.Module):
@@ -321,7 +339,8 @@ def _population(
     num_anchors: int,
     momentum: tuple[float, float] | float | None,
     floor: float,
-    memory_dtype: torch.dtype,
+    memory: str,
+    sample_weights: Tensor | None,
 ) -> Population | None:
     if not (isinstance(prior, str) and prior == "population"):
         return None
@@ -331,11 +350,26 @@ def _population(
     if kind == "streaming":
         if isinstance(momentum, tuple):
             raise InputError(f"momentum = {momentum} was given; the streaming population takes one number (per step).")
-        return StreamingPopulation(num_anchors, 0.99 if momentum is None else momentum, floor)
+        return StreamingPopulation(num_anchors, 0.99 if momentum is None else momentum, floor, sample_weights)
     if kind != "exact":
         raise InputError(f"population = {kind!r} was given; give 'exact' or 'streaming'.")
     if num_samples is None:
         raise InputError("Exact population statistics need num_samples; give it, or population='streaming'.")
     if isinstance(momentum, float):
         momentum = (momentum, momentum)
-    return ExactPopulation(num_samples, num_anchors, momentum or (0.9, 0.999), floor, memory_dtype)
+    if memory not in ("float32", "bfloat16"):
+        raise InputError(f"memory = {memory!r} was given; give 'float32' or 'bfloat16'.")
+    dtype: torch.dtype = getattr(torch, memory)
+    return ExactPopulation(num_samples, num_anchors, momentum or (0.9, 0.999), floor, dtype, sample_weights)
+
+
+def _checked_weights(weights: Tensor | None, num_samples: int | None) -> Tensor | None:
+    if weights is None:
+        return None
+    weights = weights.detach().float()
+    if weights.ndim != 1 or num_samples not in (None, len(weights)):
+        wanted = "N" if num_samples is None else f"N = {num_samples}"
+        raise InputError(f"sample_weights of shape {tuple(weights.shape)} were given; give [{wanted}], one per image.")
+    if not (weights.isfinite() & (weights >= 0)).all() or not weights.sum() > 0:
+        raise InputError("sample_weights that are negative, infinite or all 0 were given; give numbers >= 0.")
+    return weights

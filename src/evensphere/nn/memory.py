@@ -33,16 +33,20 @@ class IndexedEma:
         self.seen = torch.zeros(num_rows, dtype=torch.bool)
 
     @torch.no_grad()
-    def update(self, index: Int64[Tensor, " batch"], vectors: Float[Tensor, "batch k"], momentum: float) -> None:
+    def update(
+        self, index: Int64[Tensor, " batch"], vectors: Float[Tensor, "batch k"], momentum: float
+    ) -> Float[Tensor, "batch k"]:
         """values[i] <- momentum * values[i] + (1 - momentum) * vector, or the vector itself on the first visit.
 
-        index: rows, each at most once. momentum: in [0, 1].
+        index: rows, each at most once. momentum: in [0, 1]. Returns what these rows hold now.
         """
         self.to(vectors.device)
         old, new = self.values[index].float(), vectors.float()
         kept = torch.where(self.seen[index, None], momentum, 0.0)
-        self.values[index] = torch.lerp(new, old, kept).to(self.values.dtype)
-        self.seen[index] = True
+        now = torch.lerp(new, old, kept).to(self.values.dtype)
+        self.values[index] = now
+        self.seen.index_fill_(0, index, True)
+        return now
 
     def to(self, device: torch.device) -> None:
         if self.values.device != device:

@@ -35,7 +35,7 @@ _AFTER_WARM_UP = (
 )
 
 # its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
-_REMEMBERED = ("anchors", "prior", "population", "momentum", "queue", "seed")
+_REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", "seed")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
 _SELDOM = ("stages", "images", "teachers")
