@@ -287,7 +287,7 @@ class Views:
         views = images.new_empty((len(images), size, size, images.shape[1]), dtype=torch.float32)
         for some in pieces:
             pixels = self._finish(colour(cut(some), some), given.of(some), epoch, view)
-            views[some] = self._normalise(pixels).permute(0, 2, 3, 1)
+            torch.stack(self._normalise(pixels).unbind(1), dim=-1, out=views[some])
         if order is not None:
             views = views.flatten(1).index_select(0, order.argsort()).view_as(views)
         return views.permute(0, 3, 1, 2)

@@ -23,8 +23,10 @@ from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
 from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration, Progress
+from evensphere.ops.transfer import send
 from evensphere.rundir import RunDir
 
+_CPU = torch.device("cpu")
 _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jsonl
 
 
@@ -56,9 +58,15 @@ class Training:
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
 
-    def views_of(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
-        """The views that the method is to see at a step."""
-        return self.views(batch, progress.epoch, self.method.view_strength(batch.index))
+    def views_of(self, batch: Batch, progress: Progress, device: torch.device = _CPU) -> tuple[Tensor, ...]:
+        """The views that the method is to see at a step, on the device.
+
+        The images are queued for the device while it still works on the step before. The index stays on the CPU, where
+        the views' random numbers are drawn.
+        """
+        images = batch.images
+        sent = send(images, device) if isinstance(images, Tensor) else tuple(send(crops, device) for crops in images)
+        return self.views(batch._replace(images=sent), progress.epoch, self.method.view_strength(batch.index))
 
 
 class StepModule(nn.Module):
@@ -89,8 +97,6 @@ def fit(
     with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
         for step, batch in training.loader.batches(first_step, training.total_steps):
             progress = training.progress(step)
-            # the index stays on the CPU, where the views' random numbers are drawn
-            batch = batch._replace(images=fabric.to_device(batch.images))
             record = _take_step(training, step_module, batch, progress, fabric)
             _check_finite(record["loss"], progress, training, run)
             _log(training, run, progress, record)
@@ -108,21 +114,20 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     method = copy.deepcopy(training.method)
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
-        batch = batch._replace(images=fabric.to_device(batch.images))
-        views = training.views_of(batch, progress)
+        views = training.views_of(batch, progress, fabric.device)
         with fabric.autocast():
             output = method(views, batch.index, progress)
-        training.harmonizer.after_step(output.embeddings, batch.index, progress)
+        training.harmonizer.after_step(output.embeddings, send(batch.index, fabric.device), progress)
 
 
 def _take_step(
     training: Training, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
 ) -> dict[str, Any]:
-    """One optimiser step; what it has to log, still on the device."""
+    """One optimiser step; what it has to log, still on the device: nothing here makes the CPU wait for it."""
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    views = training.views_of(batch, progress)
+    views = training.views_of(batch, progress, fabric.device)
     passes: list[tuple[Output, Harmony, Tensor]] = []
 
     def closure(image_weights: Tensor | None = None) -> Tensor:
@@ -133,7 +138,7 @@ def _take_step(
         loss: Tensor = output.loss + harmony.loss
         if image_weights is not None:
             assert output.per_sample is not None
-            weight = image_weights[batch.index].to(loss.device)
+            weight = send(image_weights[batch.index], loss.device)
             loss = loss + ((weight - 1) * output.per_sample).mean()
         fabric.backward(loss)
         passes[:] = [(output, harmony, loss)]
@@ -142,8 +147,9 @@ def _take_step(
     training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
     training.optimizer.zero_grad()
     ((output, harmony, loss),) = passes
-    training.method.after_step(batch.index, output, progress)
-    training.harmonizer.after_step(output.embeddings, batch.index, progress)
+    index = send(batch.index, fabric.device)
+    training.method.after_step(index, output, progress)
+    training.harmonizer.after_step(output.embeddings, index, progress)
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}
 
 
