@@ -91,12 +91,17 @@ def test_adamw_decays_weights_alone() -> None:
             torch.testing.assert_close(ours[i], theirs[i], rtol=1e-12, atol=1e-14)
 
 
-def test_sgd_in_one_pass_has_the_bits_of_torchs_loop() -> None:
-    rates = [0.3, 0.4, 0.1]
-    ours, theirs = network(), network()
-    loop = torch.optim.SGD(theirs.parameters(), momentum=0.8, weight_decay=0.01, foreach=False)
-    for a, b in zip(steps(sgd(ours.parameters(), 0.8, 0.01), ours, rates), steps(loop, theirs, rates), strict=True):
-        assert torch.equal(a, b)
+@pytest.mark.parametrize("make", [sgd, lars, adamw])
+def test_a_parameter_may_get_its_first_gradient_later_than_others(make: Make) -> None:
+    """As prototypes that are frozen for an epoch do."""
+    late, always = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    optimizer = make([always, late], weight_decay=0.0)
+    for step in range(3):
+        optimizer.param_groups[0]["lr"] = 0.1
+        always.grad = torch.ones_like(always)
+        late.grad = torch.ones_like(late) if step else None
+        optimizer.step()
+        assert torch.equal(late, torch.ones(2, 2)) == (step == 0)
 
 
 def test_sgd_decays_everything_as_the_papers_protocol() -> None:

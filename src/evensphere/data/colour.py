@@ -100,7 +100,7 @@ def solarize(images: Float[Tensor, "batch c h w"], threshold: Float[Tensor, " ba
 
 
 def _per_image(factor: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
-    return factor[:, None, None, None]
+    return factor.view(-1, 1, 1, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

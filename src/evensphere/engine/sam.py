@@ -73,7 +73,7 @@ def asam(
     check_decays(weight_decay, momentum=momentum)
     if not rho > 0:
         raise InputError(f"rho = {rho} was given; it must be above 0.")
-    return AdaptiveSAM(parameters, rho, lr=0.0, momentum=momentum, weight_decay=weight_decay, fused=True)
+    return AdaptiveSAM(parameters, rho, lr=0.0, momentum=momentum, weight_decay=weight_decay)
 
 
 def rwsam(
