@@ -19,7 +19,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from evensphere.data.separable import Taps, filter_separably
 from evensphere.ops.draw import uniform
-from evensphere.ops.transfer import send
 
 TRIES = 10  # proposals per box before the central one is taken, as in torchvision
 
@@ -112,13 +111,13 @@ def crop_taps(
     flip: Bool[Tensor, " batch"] | None,
     device: torch.device,
 ) -> tuple[Taps, Taps]:
-    """What `cut_with` needs to cut each image's box: which rows and columns each output pixel is made of."""
-    taps = _resampling(boxes[:, :2].T.flatten(), boxes[:, 2:].T.flatten(), size, interpolation, device)
+    """What `cut_with` needs on `device` to cut each image's box: of which rows and columns each pixel is made."""
+    taps = _resampling(boxes[:, :2].T.flatten(), boxes[:, 2:].T.flatten(), size, interpolation)
     rows, columns = taps.of(slice(len(boxes))), taps.of(slice(len(boxes), None))
     if flip is not None:
-        mirrored = send(flip, device)[:, None, None]
+        mirrored = flip[:, None, None]
         columns = Taps(*(torch.where(mirrored, part.flip(1), part) for part in columns))
-    return rows, columns
+    return rows.to(device), columns.to(device)
 
 
 def cut_with(
@@ -130,13 +129,7 @@ def cut_with(
     return filter_separably(images.to(torch.float32), rows, columns)
 
 
-def _resampling(
-    start: Int64[Tensor, " batch"],
-    extent: Int64[Tensor, " batch"],
-    size: int,
-    interpolation: str,
-    device: torch.device,
-) -> Taps:
+def _resampling(start: Int64[Tensor, " batch"], extent: Int64[Tensor, " batch"], size: int, interpolation: str) -> Taps:
     """Which input pixels, of start .. start + extent - 1 in its row, each of `size` output pixels is made of.
 
     Output i is centred on (i + 1/2) extent/size in the crop. Both centres are multiples of 1/(2 size), so their
@@ -144,11 +137,11 @@ def _resampling(
     """
     reach = 1 if interpolation == "bilinear" else 2  # of the filter, in pixels of the coarser grid
     most = math.ceil(2 * reach * max(int(extent.max()), size) / size)  # pixels within reach
-    start, extent = send(torch.stack([start, extent]).double(), device)[:, :, None]
+    start, extent = start[:, None], extent[:, None].double()
     unit = 2 * extent.clamp(min=size)  # the filter grows with the crop when it shrinks it: antialiasing
-    centre = torch.arange(1, 2 * size, 2, device=device) * extent
+    centre = torch.arange(1, 2 * size, 2) * extent
     first = (centre - reach * unit - size).div_(2 * size).floor_().add_(1)
-    tap = torch.arange(most, device=device, dtype=torch.float32)[:, None, None]
+    tap = torch.arange(most, dtype=torch.float32)[:, None, None]
     distance = ((2 * first + 1) * size - centre).float().add(tap, alpha=2 * size).abs_()
     extent, unit, pixel = extent.float(), unit.float(), first.float() + tap
     weights = _triangle(distance, unit) if interpolation == "bilinear" else _cubic(distance.div_(unit))

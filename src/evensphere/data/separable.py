@@ -14,6 +14,8 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from evensphere.ops.transfer import send
+
 
 class Taps(NamedTuple):
     """Which input rows an output row reads, and with which weights; on the device of the images."""
@@ -24,6 +26,9 @@ class Taps(NamedTuple):
     def of(self, images: slice) -> Taps:
         """Those of some of the images."""
         return Taps(self.rows[images], self.weights[images])
+
+    def to(self, device: torch.device) -> Taps:
+        return Taps(send(self.rows, device), send(self.weights, device))
 
 
 def filter_separably(
