@@ -1,144 +1,23 @@
-"""Colour operations and the policy against torchvision, and the promise that a view depends on its address alone."""
+"""The policy against torchvision, operation by operation, and the promise that a view depends on its address alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from evensphere.data.augment import (
-    VIEWS,
-    Views,
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    gaussian_blur,
-    grayscale,
-    solarize,
-)
+from evensphere.data import augment
+from evensphere.data.augment import VIEWS, Views, policy_errors
 from evensphere.data.crop import crop_boxes
 from evensphere.data.source import Batch
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
-
-KINDS = ["noise", "levels", "black", "white", "grey", "grey noise", "red", "saturated", "one row", "one column"]
-
-
-def images(kind: str, count: int = 24, channels: int = 3) -> Tensor:
-    """Float images in 0..1: random and degenerate ones."""
-    noise = torch.rand(count, channels, 11, 14, generator=torch.Generator().manual_seed(0))
-    only_red = torch.tensor([1.0, 0.0, 0.0])[:channels, None, None]
-    return {
-        "noise": noise,
-        "levels": (noise * 4).round() / 4,  # few levels: ties between channels, exact 0 and 1
-        "black": torch.zeros_like(noise),
-        "white": torch.ones_like(noise),
-        "grey": torch.full_like(noise, 0.5),
-        "grey noise": noise[:, :1].expand_as(noise),
-        "red": noise[:, :1] * only_red,
-        "saturated": noise.round(),
-        "one row": noise[:, :, :1],
-        "one column": noise[:, :, :, :1],
-    }[kind]
-
-
-def assert_each_equals(
-    ours: Callable[..., Tensor], theirs: Callable[..., Tensor], pixels: Tensor, parameter: Tensor, atol: float = 1e-5
-) -> None:
-    before = pixels.clone()
-    result = ours(pixels, parameter)
-    assert torch.equal(pixels, before), "the operation changed its input"
-    expected = torch.stack([theirs(x, float(p)) for x, p in zip(pixels, parameter, strict=True)])
-    torch.testing.assert_close(result, expected, rtol=0, atol=atol)
-
-
-# --- colour operations
-
-FACTORS = torch.cat([torch.tensor([0.0, 1.0, 2.0]), torch.linspace(0.1, 3, 21)])
-SHIFTS = torch.cat([torch.tensor([-0.5, 0.0, 0.5]), torch.linspace(-0.49, 0.49, 21)])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (adjust_brightness, tv.adjust_brightness),
-        (adjust_contrast, tv.adjust_contrast),
-        (adjust_saturation, tv.adjust_saturation),
-    ],
-)
-def test_factors_equal_torchvision(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], kind: str) -> None:
-    assert_each_equals(ours, theirs, images(kind), FACTORS)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_hue_equals_torchvision(kind: str) -> None:
-    assert_each_equals(adjust_hue, tv.adjust_hue, images(kind), SHIFTS)
-
-
-@pytest.mark.parametrize("amount", [1e-6, 3e-4])
-def test_hue_equals_torchvision_on_nearly_grey_images(amount: float) -> None:
-    nearly_grey = (1 - amount) * images("grey noise") + amount * images("noise")
-    assert_each_equals(adjust_hue, tv.adjust_hue, nearly_grey, SHIFTS)
-
-
-def test_hue_turns_red_to_green_to_blue() -> None:
-    red = torch.tensor([1.0, 0.25, 0.25])[None, :, None, None]
-    green = adjust_hue(red, torch.tensor([1 / 3]))
-    torch.testing.assert_close(green.flatten(), torch.tensor([0.25, 1.0, 0.25]))
-    torch.testing.assert_close(adjust_hue(green, torch.tensor([1 / 3])).flatten(), torch.tensor([0.25, 0.25, 1.0]))
-
-
-@pytest.mark.parametrize("kind", ["noise", "levels", "black", "white", "one row"])
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [(adjust_brightness, tv.adjust_brightness), (adjust_contrast, tv.adjust_contrast)]
-)
-def test_brightness_and_contrast_of_one_channel(
-    ours: Callable[..., Tensor], theirs: Callable[..., Tensor], kind: str
-) -> None:
-    assert_each_equals(ours, theirs, images(kind, channels=1), FACTORS)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_grayscale_equals_torchvision(kind: str) -> None:
-    torch.testing.assert_close(grayscale(images(kind)), tv.rgb_to_grayscale(images(kind), 3), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kernel_size", [1, 3, 5, 21])
-@pytest.mark.parametrize("kind", ["noise", "black", "white"])
-def test_blur_equals_torchvision(kind: str, kernel_size: int, channels: int) -> None:
-    def theirs(image: Tensor, sigma: float) -> Tensor:
-        blurred: Tensor = tv.gaussian_blur(image, kernel_size, sigma)
-        return blurred
-
-    sigma = torch.linspace(0.05, 4, 24)
-    assert_each_equals(lambda x, s: gaussian_blur(x, kernel_size, s), theirs, images(kind, channels=channels), sigma)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_solarize_equals_torchvision(kind: str) -> None:
-    threshold = torch.linspace(0, 1, 24)
-    assert_each_equals(solarize, tv.solarize, images(kind), threshold, atol=0)
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue, solarize, lambda x, s: gaussian_blur(x, 3, s)],
-)
-def test_memory_format_makes_no_difference(operation: Callable[..., Tensor]) -> None:
-    parameter = torch.linspace(0.1, 0.5, 24)
-    scattered = images("noise").contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(operation(scattered, parameter), operation(images("noise"), parameter))
-
-
-# --- the policy
 
 
 def pixels_of(count: int = 40, size: int = 16, channels: int = 3) -> Tensor:
@@ -178,11 +57,13 @@ def torchvisions_view(views: Views, image: Tensor, epoch: int, view: int, index:
     x = tv.horizontal_flip(x) if draw("flip", 1)[0] < views.flip else x
     chance, *rest = draw("jitter", 9)
     if chance < views.jitter_probability:
-        b, c, s, h = ((2 * u - 1) * strength for u, strength in zip(rest[:4], views.jitter, strict=True))
+        low = [max(0.0, 1 - strength) for strength in views.jitter[:3]] + [-views.jitter[3]]
+        high = [1 + strength for strength in views.jitter[:3]] + [views.jitter[3]]
+        b, c, s, h = (a + (z - a) * u for a, z, u in zip(low, high, rest[:4], strict=True))
         steps = [
-            lambda y: tv.adjust_brightness(y, 1 + b),
-            lambda y: tv.adjust_contrast(y, 1 + c),
-            lambda y: tv.adjust_saturation(y, 1 + s),
+            lambda y: tv.adjust_brightness(y, b),
+            lambda y: tv.adjust_contrast(y, c),
+            lambda y: tv.adjust_saturation(y, s),
             lambda y: tv.adjust_hue(y, h),
         ]
         for step in sorted(range(4), key=lambda i: rest[4 + i]):
@@ -206,6 +87,124 @@ def test_views_equal_the_policy_written_with_torchvision(interpolation: str) -> 
             error = (ours[i].double() - expected).abs()
             # a pixel within rounding of the solarize threshold may fall on either side of it
             assert (error > 1e-4).float().mean() < 0.01
+
+
+@given(
+    jitter=st.tuples(st.floats(0, 1.5), st.floats(0, 1.5), st.floats(0, 1.5), st.floats(0, 0.5)),
+    jitter_probability=st.sampled_from([0.0, 0.5, 1.0]),
+    gray=st.sampled_from([0.0, 0.5]),
+    blur=st.sampled_from([0.0, 0.5]),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    sizes=st.sampled_from([(16, 16), (9, 14), (20, 8)]),
+    count=st.integers(1, 40),
+    piece=st.sampled_from([1, 8, 13, 100]),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_policy_in_any_pieces_is_torchvisions_operations_one_after_the_other(
+    jitter: tuple[float, float, float, float],
+    jitter_probability: float,
+    gray: float,
+    blur: float,
+    interpolation: str,
+    sizes: tuple[int, int],
+    count: int,
+    piece: int,
+    seed: int,
+) -> None:
+    """Strengths up to where factors reach 0 and most colours are cut, so that the cuts between operations matter."""
+    views = Views(
+        sizes[1],
+        jitter=jitter,
+        jitter_probability=jitter_probability,
+        gray=gray,
+        blur=blur,
+        interpolation=interpolation,
+        num_views=1,
+        seed=seed,
+    )
+    batch = batch_of(count, sizes[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augment, "_PIECE", piece * 3 * sizes[1] ** 2)
+        ours = views(batch, 1)[0]
+    expected = torch.stack([torchvisions_view(views, batch.images[i], 1, 0, int(batch.index[i])) for i in range(count)])
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cropped", [False, True])
+@pytest.mark.parametrize("policy", ["exact", "fast"])
+def test_pieces_make_no_difference_to_an_image(policy: str, cropped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RandAugment included, whose strength differs from image to image."""
+    batch, strength = batch_of(60), torch.linspace(0, 1, 60)
+    if cropped:
+        batch = Batch((pixels_of(60), pixels_of(60).flip(0)), batch.index)
+    views = everything(solarize=0.0, policy=policy, randaugment_magnitude=(0.0, 0.0))
+    whole = views(batch, 0, strength)
+    for images_in_a_piece in (1, 9, 30):
+        monkeypatch.setattr(augment, "_PIECE", images_in_a_piece * 3 * 16**2)
+        for a, b in zip(views(batch, 0, strength), whole, strict=True):
+            # on a level's edge, rounding may fall on either side (posterize and equalize then move by many)
+            assert ((a - b).abs() > 1e-4).float().mean() < 0.002
+
+
+def test_images_with_the_hue_at_the_same_place_are_worked_on_together() -> None:
+    jitter = torch.stack([torch.randperm(4, generator=torch.Generator().manual_seed(i)) for i in range(90)])
+    jitter[::5] = 4  # not jittered
+    for most in (8, 11, 60):
+        order, pieces = augment._work(jitter, most)
+        assert order is not None
+        assert torch.equal(order.sort().values, torch.arange(90)), "every image once"
+        assert torch.equal(torch.cat([torch.arange(90)[piece] for piece in pieces]), torch.arange(90))
+        for piece in pieces:
+            hue = jitter[order[piece]] == 3
+            assert 0 < len(hue) <= most
+            assert (hue == hue[0]).all()
+    assert augment._work(jitter, 90) == (None, [slice(90)]), "all at once where that is enough"
+    assert augment._work(jitter, 0) == (None, [slice(i, i + 1) for i in range(90)]), "large images one by one"
+
+
+# --- the fast policy
+
+
+def test_the_fast_policy_is_one_affine_map_of_the_cropped_colours() -> None:
+    """Fitted to each image's own pixels, the map leaves nothing over where no colour reaches a bound."""
+    batch = batch_of(30)
+    muted = batch._replace(images=pixels_of(30) // 4 + 96)
+    keywords: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "num_views": 1}
+    before = Views(16, jitter_probability=0.0, gray=0.0, **keywords)(muted, 0)[0].flatten(2).mT.double()
+    after = Views(16, policy="fast", **keywords)(muted, 0)[0].flatten(2).mT.double()
+    inside = ((after > 0.001) & (after < 0.999)).all(2).all(1)
+    assert inside.sum() > 15
+    known = torch.cat([before, torch.ones_like(before[..., :1])], dim=2)[inside]
+    fitted = known @ torch.linalg.lstsq(known, after[inside]).solution
+    torch.testing.assert_close(fitted, after[inside], rtol=0, atol=1e-5)
+
+
+def test_without_hue_and_without_colours_that_reach_a_bound_the_fast_policy_is_the_exact_one() -> None:
+    batch = batch_of(40)
+    muted = batch._replace(images=pixels_of(40) // 4 + 96)
+    exact, fast = (Views(16, jitter=(0.1, 0.3, 0.3, 0.0), blur=0.5, policy=p) for p in ("exact", "fast"))
+    for a, b in zip(exact(muted, 0), fast(muted, 0), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+def test_policy_errors_are_those_of_the_pixels() -> None:
+    images = pixels_of(50)
+    views = Views(16, gray=0.0)
+    errors = policy_errors(views, images)
+    batch = Batch(images, torch.arange(50))
+    std = torch.tensor(views.std)[:, None, None]
+    difference = torch.stack([(a - b) * std for a, b in zip(views(batch, 0), fast_of(views)(batch, 0), strict=True)])
+    assert errors["mean"] == pytest.approx(float(difference.abs().mean()))
+    assert errors["max"] == pytest.approx(float(difference.abs().max()))
+    assert errors["share_above_8_levels"] == pytest.approx(float((difference.abs() > 8 / 255).float().mean()))
+    assert 0 < errors["mean"] < errors["max"] < 1
+    assert policy_errors(Views(16, jitter_probability=0.0, gray=0.0), images)["max"] == 0
+    assert policy_errors(fast_of(views), images) == errors, "whatever the policy of the views that are asked"
+
+
+def fast_of(views: Views) -> Views:
+    return views.with_policy("fast")
 
 
 def test_views_without_solarize_equal_torchvision_in_every_pixel() -> None:
@@ -452,6 +451,11 @@ def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "hue's at most 0.5"),
         ({"jitter": (-0.4, 0.4, 0.4, 0.1)}, "at least 0"),
         ({"jitter": (0.4, 0.4, 0.4)}, "four strengths"),
+        ({"policy": "quick"}, "policy is 'quick'; give 'exact' or 'fast'"),
+        (
+            {"policy": "fast", "mean": (0.5,), "std": (0.2,), "jitter": (0.4, 0.4, 0.0, 0.0), "gray": 0.0},
+            "'fast' but it needs 3 channels and they have 1",
+        ),
         ({"std": (0.2, 0.2, 0.0)}, "std above 0"),
         ({"std": (0.2, 0.2)}, "one number per channel"),
         ({"mean": (0.5,), "std": (0.2,)}, "need 3 channels but the views have 1"),

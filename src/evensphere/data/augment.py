@@ -1,115 +1,31 @@
 """Views of images: random crop, flip and colour, for a whole batch at once and on any device.
 
-First the colour operations, pure functions with one parameter per image, each equal to the function of the same name in
-torchvision.transforms.v2.functional; then `Views`, the policy that draws the parameters and applies the operations.
-The whole batch goes through a few large kernels instead of each image through many small ones.
+`Views` is the policy: it draws the parameters of each image (`_Drawn`) and applies the operations of data/crop.py,
+data/colour.py and data/randaugment.py.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
-from evensphere.data.crop import crop_boxes, cut_crop, resize_and_center, resized_crop, unit
+from evensphere.data.colour import ColourMatrix, adjust_hue, blend, gaussian_blur, grayscale, recolour, solarize
+from evensphere.data.crop import crop_boxes, crop_taps, cut_crop, cut_with, resize_and_center, resized_crop, unit
 from evensphere.data.randaugment import LARGEST, randaugment
 from evensphere.data.source import Batch, PixelBatch, Pixels
 from evensphere.data.subbatch import update
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
+from evensphere.ops.transfer import send
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Colour operations: images are float in 0..1, the results too
-
-
-def adjust_brightness(
-    images: Float[Tensor, "batch c h w"], factor: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch c h w"]:
-    """Pixels times `factor` (>= 0; 1 changes nothing)."""
-    return images.mul(_per_image(factor)).clamp_(0, 1)
-
-
-def adjust_contrast(
-    images: Float[Tensor, "batch c h w"], factor: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch c h w"]:
-    """Away from the image's mean grey by `factor` (>= 0; 1 changes nothing, 0 leaves the mean); 1 or 3 channels."""
-    factor = _per_image(factor)
-    grey = images if images.shape[1] == 1 else _luma(images)
-    mean = grey.mean((1, 2, 3), keepdim=True)
-    return images.mul(factor).add_(mean * (1 - factor)).clamp_(0, 1)
-
-
-def adjust_saturation(
-    images: Float[Tensor, "batch 3 h w"], factor: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch 3 h w"]:
-    """Away from each pixel's grey by `factor` (>= 0; 1 changes nothing, 0 is grayscale)."""
-    return torch.lerp(_luma(images), images, _per_image(factor)).clamp_(0, 1)
-
-
-def adjust_hue(images: Float[Tensor, "batch 3 h w"], shift: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 h w"]:
-    """Hue turned by `shift` (-0.5 .. 0.5 of the colour circle; 0 changes nothing), saturation and value kept.
-
-    With the hue counted in sixths from red, HSV -> RGB is a trapezium per channel: low + range * clamp(|hue - 3| - 1)
-    for red, low + range * clamp(2 - |hue - 2|) for green and 4 for blue. So neither a table of sectors nor the
-    saturation is needed.
-    """
-    red, green, blue = images.unbind(1)
-    high = torch.maximum(torch.maximum(red, green), blue)
-    low = torch.minimum(torch.minimum(red, green), blue)
-    extent = high - low
-    hue = torch.where(high == green, (blue - red).add_(extent, alpha=2), (red - green).add_(extent, alpha=4))
-    hue = torch.where(high == red, green - blue, hue)
-    hue.div_(extent.clamp(min=torch.finfo(images.dtype).tiny)).add_(6 * shift[:, None, None])  # grey has hue 0
-    hue.sub_(hue.div(6).floor_(), alpha=6)
-    turned = torch.empty_like(images)
-    for channel, (centre, slope, offset) in enumerate([(3, 1, -1), (2, -1, 2), (4, -1, 2)]):
-        share = (hue - centre).abs_().mul_(slope).add_(offset).clamp_(0, 1)
-        torch.addcmul(low, share, extent, out=turned[:, channel])
-    return turned
-
-
-def grayscale(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
-    """Luma in all three channels."""
-    return _luma(images).expand_as(images)
-
-
-def gaussian_blur(
-    images: Float[Tensor, "batch c h w"], kernel_size: int, sigma: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch c h w"]:
-    """Gaussian of `sigma` pixels (> 0) cut to `kernel_size` (odd) pixels; borders are mirrored, so the kernel's radius
-    must be smaller than the image."""
-    b, c, h, w = images.shape
-    radius = kernel_size // 2
-    offset = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = torch.softmax(-0.5 * (offset / sigma[:, None]) ** 2, dim=1).repeat_interleave(c, dim=0)[:, None]
-    planes = pad(images, (radius,) * 4, mode="reflect").reshape(1, b * c, h + 2 * radius, w + 2 * radius)
-    planes = conv2d(planes, kernel[..., :, None], groups=b * c)
-    return conv2d(planes, kernel[..., None, :], groups=b * c).view(b, c, h, w)
-
-
-def solarize(images: Float[Tensor, "batch c h w"], threshold: Float[Tensor, " batch"]) -> Float[Tensor, "batch c h w"]:
-    """Pixels at or above `threshold` (0..1) are inverted."""
-    return torch.where(images >= _per_image(threshold), 1 - images, images)
-
-
-def _per_image(factor: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
-    return factor[:, None, None, None]
-
-
-def _luma(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 1 h w"]:
-    """ITU-R 601 weights, to the digits torchvision uses."""
-    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
-    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The policy
-
-JITTER = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _NOTHING = range(5)  # the operations of the jitter
 BLUR_SIGMA = (0.1, 2.0)  # pixels, as in SimCLR
 SOLARIZE_THRESHOLD = 0.5  # as in BYOL
 
@@ -144,8 +60,50 @@ VIEWS["photos-asymmetric"] = VIEWS["photos"] | {
 
 _WEAK = -1  # in the address of a draw: the view that probes are fitted on; training's are counted from 0
 
+_PIECE = 450_000  # numbers that stay in a CPU core's caches while they are worked on
+
 # (purpose, count) -> count numbers in [0, 1) for each image of the batch
 Draw = Callable[[str, int], Float[Tensor, "batch count"]]
+
+
+class _Jitter(NamedTuple):
+    """The four places of each image's jitter.
+
+    operations: which of the operations an image meets at each place. factor, to_mean, to_grey: of it where it is a
+        blend (see `colour.blend`), else (1, 0, 0). shift: of the hue, else 0.
+    """
+
+    operations: Int64[Tensor, "batch 4"]
+    factor: Float32[Tensor, "batch 4"]
+    to_mean: Float32[Tensor, "batch 4"]
+    to_grey: Float32[Tensor, "batch 4"]
+    shift: Float32[Tensor, "batch 4"]
+
+    def of(self, images: slice | Int64[Tensor, " some"]) -> _Jitter:
+        """That of some of the images."""
+        return _Jitter(*(field[images] for field in self))
+
+
+class _PerImage(NamedTuple):
+    """All that differs from image to image in one view, but for the crop. On the CPU, where asking how many images an
+    operation concerns makes no GPU wait.
+
+    number: of the image in the source, which is the address of its draws. strength: of RandAugment.
+    """
+
+    number: Int64[Tensor, " batch"]
+    strength: Float32[Tensor, " batch"]
+    jitter: _Jitter
+    flip: Bool[Tensor, " batch"]
+    gray: Bool[Tensor, " batch"]
+    blurred: Bool[Tensor, " batch"]
+    sigma: Float32[Tensor, " batch"]
+    solarized: Bool[Tensor, " batch"]
+
+    def of(self, images: slice | Int64[Tensor, " some"]) -> _PerImage:
+        """That of some of the images."""
+        number, strength, jitter, *others = self
+        return _PerImage(number[images], strength[images], jitter.of(images), *(field[images] for field in others))
 
 
 class Views:
@@ -161,6 +119,9 @@ class Views:
         within +- strength, at most 0.5), applied in random order with probability `jitter_probability`.
     mean, std: of the channels, for pixels in 0..1. Their length is the number of channels the images must have. Only
         3 channels take saturation, hue and gray, only 1 or 3 contrast.
+    policy: "exact" does the operations of jitter and gray one after the other, equal to torchvision's; "fast" does them
+        as one matrix for each image: hue is a rotation about the grey axis, and colours are cut to their range once, at
+        the end (`policy_errors` tells how far apart the two are). It needs 3 channels.
     randaugment_operations, randaugment_magnitude, randaugment_random: RandAugment, applied last and only for a method
         that asks for stronger views of some images (BCL): how many operations, their magnitude (of 30) at weight 0 and
         at weight 1, and whether the rise is multiplied by a random number (see `randaugment`).
@@ -193,6 +154,7 @@ class Views:
         local_views: int = 0,
         local_size: int | None = None,
         local_scale: Sequence[float] = (0.05, 0.4),
+        policy: str = "exact",
         seed: int = 0,
     ) -> None:
         self.size, self.scale, self.ratio, self.interpolation = size, scale, ratio, interpolation
@@ -204,6 +166,7 @@ class Views:
         self.randaugment_random = randaugment_random
         self.local_size = max(2, round(size * 3 / 7)) if local_size is None else local_size
         self.local_scale = local_scale
+        self.policy = policy
         self._check_geometry()
         self._check_colour()
 
@@ -234,7 +197,20 @@ class Views:
             assert len(batch.images) == len(self.all_views), "the loader must give one tensor of crops per view"
         index = batch.index.cpu()  # drawn on the CPU, so that the device does not change a last bit
         strength = None if strength is None else strength.cpu()
-        return tuple(self._view(batch.images, index, epoch, view, strength) for view in self.all_views)
+        if isinstance(batch.images, Tensor):
+            whole = batch.images
+            return tuple(self._view(whole, index, epoch, view, strength, cropped=False) for view in self.all_views)
+        return tuple(
+            self._view(crops, index, epoch, view, strength, cropped=True)
+            for view, crops in zip(self.all_views, batch.images, strict=True)
+        )
+
+    def with_policy(self, policy: str) -> Views:
+        """The same views but for `policy`."""
+        other = copy.copy(self)
+        other.policy = policy
+        other._check_colour()
+        return other
 
     def plain(self, images: PixelBatch | Sequence[Pixels]) -> Float32[Tensor, "batch c size size"]:
         """What evaluation sees: the central square, normalised. A sequence may hold images of different sizes."""
@@ -244,7 +220,7 @@ class Views:
         else:
             self._check_channels(images)
             central = torch.stack([resize_and_center(image, self.size) for image in images])
-        return self._normalise(unit(central))
+        return self._normalise(unit(central)).contiguous(memory_format=torch.channels_last)
 
     def weak(
         self, images: PixelBatch | Sequence[Pixels], index: Int64[Tensor, " batch"]
@@ -259,11 +235,11 @@ class Views:
             border = max(1, self.size // 8)
             corners = uniform(self.seed, f"crop/{_WEAK}", 0, index, 2).mul(2 * border + 1).long()
             boxes = torch.cat([corners, torch.full_like(corners, self.size)], dim=1)
-            return self._normalise(resized_crop(pad(images, [border] * 4), boxes, self.size, "bilinear", flip))
+            pixels = resized_crop(pad(images, [border] * 4), boxes, self.size, "bilinear", flip)
+            return self._normalise(pixels).contiguous(memory_format=torch.channels_last)
         crops = torch.stack([self._weak_crop(image, int(i)) for image, i in zip(images, index, strict=True)])
-        pixels = unit(crops)
-        update(pixels, flip, lambda flipped: flipped.flip(3))
-        return self._normalise(pixels)
+        pixels = update(unit(crops), flip, _mirrored)
+        return self._normalise(pixels).contiguous(memory_format=torch.channels_last)
 
     def _weak_crop(self, image: Pixels, index: int) -> Pixels:
         height, width = image.shape[1:]
@@ -283,74 +259,125 @@ class Views:
 
     def _view(
         self,
-        images: PixelBatch | Sequence[PixelBatch],
+        images: PixelBatch,
         index: Int64[Tensor, " batch"],
         epoch: int,
         view: int,
         strength: Float[Tensor, " batch"] | None,
+        cropped: bool,
     ) -> Float32[Tensor, "batch c size size"]:
-        def draw(purpose: str, count: int) -> Float[Tensor, "batch count"]:
-            return uniform(self.seed, f"{purpose}/{view}", epoch, index, count)
+        """One view of each image. cropped: whether the images are its crops already.
 
-        flip = draw("flip", 1)[:, 0] < self.flip
-        if isinstance(images, Tensor):
-            height, width = images.shape[2:]
-            size, scale = self._geometry(view)
-            boxes = crop_boxes(self.seed, epoch, view, index, height, width, scale, self.ratio)
-            pixels = resized_crop(images, boxes, size, self.interpolation, flip)
-            if self.interpolation == "bicubic":
-                pixels.clamp_(0, 1)
-        else:
-            pixels = unit(images[view])
-            update(pixels, flip, lambda crops: crops.flip(3))
-        self._recolour(pixels, view, draw)
-        if strength is not None:
-            randaugment(
+        The batch goes through in pieces (see `_work`).
+        """
+        given = self._draw(index, epoch, view, strength)
+        size = self._geometry(view)[0]
+        # RandAugment has fifteen operations, each of which would look at every piece
+        whole = images.device.type != "cpu" or bool(given.strength.any())
+        numbers = images.shape[1] * size * size
+        order, pieces = (None, [slice(None)]) if whole else _work(given.jitter.operations, _PIECE // numbers)
+        if order is not None:
+            images, given = images.index_select(0, order), given.of(order)
+        cut = self._cropped(images, given) if cropped else self._crops(images, given, epoch, view)
+        colour = self._colours(given, images.device)
+        views = images.new_empty((len(images), size, size, images.shape[1]), dtype=torch.float32)
+        for some in pieces:
+            pixels = self._finish(colour(cut(some), some), given.of(some), epoch, view)
+            torch.stack(self._normalise(pixels).unbind(1), dim=-1, out=views[some])
+        if order is not None:
+            views = views.flatten(1).index_select(0, order.argsort()).view_as(views)
+        return views.permute(0, 3, 1, 2)
+
+    def _draw(
+        self, index: Int64[Tensor, " batch"], epoch: int, view: int, strength: Float[Tensor, " batch"] | None
+    ) -> _PerImage:
+        draw = self._draws(index, epoch, view)
+        never = torch.zeros(len(index), 1)
+        blurred, solarized = _of_view(self.blur, view), _of_view(self.solarize, view)
+        blur_draws = draw("blur", 2) if blurred else never.expand(-1, 2)
+        return _PerImage(
+            number=index,
+            strength=torch.zeros(len(index)) if strength is None else strength.float(),
+            jitter=self._draw_jitter(draw("jitter", 9)),
+            flip=draw("flip", 1)[:, 0] < self.flip,
+            gray=draw("gray", 1)[:, 0] < self.gray,
+            blurred=blur_draws[:, 0] < blurred,
+            sigma=BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * blur_draws[:, 1],
+            solarized=(draw("solarize", 1) if solarized else never)[:, 0] < solarized,
+        )
+
+    def _draws(self, index: Int64[Tensor, " batch"], epoch: int, view: int) -> Draw:
+        return lambda purpose, count: uniform(self.seed, f"{purpose}/{view}", epoch, index, count)
+
+    def _draw_jitter(self, draws: Float[Tensor, "batch 9"]) -> _Jitter:
+        """An image that is not jittered meets nothing four times."""
+        neutral, strength = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor(self.jitter, dtype=torch.float32)
+        low, high = neutral - strength, neutral + strength
+        low[:3].clamp_(min=0)
+        order = draws[:, 5:].argsort(dim=1, stable=True)
+        amount = (low + (high - low) * draws[:, 1:5]).gather(1, order)
+        met = (draws[:, :1] < self.jitter_probability) & (strength > 0)[order]
+        operations = torch.where(met, order, _NOTHING)
+        factor = torch.where(operations <= _SATURATION, amount, 1.0)
+        to_mean, to_grey = (torch.where(operations == kind, 1 - factor, 0.0) for kind in (_CONTRAST, _SATURATION))
+        return _Jitter(operations, factor, to_mean, to_grey, torch.where(operations == _HUE, amount, 0.0))
+
+    def _cropped(self, crops: PixelBatch, given: _PerImage) -> Callable[[slice], Float32[Tensor, "some c size size"]]:
+        """Pixels of some of the crops, in 0..1."""
+        return lambda some: update(unit(crops[some]), given.flip[some], _mirrored)
+
+    def _crops(
+        self, images: PixelBatch, given: _PerImage, epoch: int, view: int
+    ) -> Callable[[slice], Float32[Tensor, "some c size size"]]:
+        """Pixels of the crops of some of the images, in 0..1."""
+        size, scale = self._geometry(view)
+        boxes = crop_boxes(self.seed, epoch, view, given.number, images.shape[2], images.shape[3], scale, self.ratio)
+        rows, columns = crop_taps(boxes, size, self.interpolation, given.flip, images.device)
+
+        def cut(some: slice) -> Tensor:
+            pixels = cut_with(images[some], rows.of(some), columns.of(some))
+            return pixels.clamp_(0, 1) if self.interpolation == "bicubic" else pixels
+
+        return cut
+
+    def _colours(
+        self, given: _PerImage, device: torch.device
+    ) -> Callable[[Float32[Tensor, "some c h w"], slice], Float32[Tensor, "some c h w"]]:
+        """Jitter and gray of the pixels of some of the images, which are used up."""
+        if self.policy == "fast":
+            matrix = _colour_matrix(given.jitter, given.gray).to(device)
+            return lambda pixels, some: recolour(pixels, matrix.of(some))
+        blends = send(torch.stack(given.jitter[1:4]), device)
+
+        def colour(pixels: Tensor, some: slice) -> Tensor:
+            return update(_jittered(pixels, given.jitter.of(some), blends[:, some]), given.gray[some], grayscale)
+
+        return colour
+
+    def _finish(
+        self, pixels: Float32[Tensor, "batch c size size"], given: _PerImage, epoch: int, view: int
+    ) -> Float32[Tensor, "batch c size size"]:
+        """Blur, solarize and RandAugment; `pixels` is used up."""
+        kernel_size = 2 * max(1, pixels.shape[-1] // 20) + 1
+        pixels = update(pixels, given.blurred, lambda x, sigma: gaussian_blur(x, kernel_size, sigma), given.sigma)
+        threshold = torch.full_like(given.sigma, SOLARIZE_THRESHOLD)
+        pixels = update(pixels, given.solarized, solarize, threshold)
+        if given.strength.any():
+            pixels = randaugment(
                 pixels,
-                strength,
-                draw,
+                given.strength,
+                self._draws(given.number, epoch, view),
                 self.randaugment_operations,
                 self.randaugment_magnitude,
                 self.randaugment_random,
                 fill=self.mean,
             )
-        return self._normalise(pixels)
+        return pixels
 
-    def _recolour(self, pixels: Float32[Tensor, "batch c size size"], view: int, draw: Draw) -> None:
-        """Jitter, gray, blur and solarize, in place."""
-        blurred, solarized = (_of_view(chance, view) for chance in (self.blur, self.solarize))
-        self._jitter(pixels, draw)
-        if self.gray:
-            update(pixels, draw("gray", 1)[:, 0] < self.gray, grayscale)
-        if blurred:
-            chance, strength = draw("blur", 2).unbind(1)
-            sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * strength
-            kernel_size = 2 * max(1, pixels.shape[-1] // 20) + 1
-            update(pixels, chance < blurred, lambda x, s: gaussian_blur(x, kernel_size, s), sigma)
-        if solarized:
-            chosen = draw("solarize", 1)[:, 0] < solarized
-            update(pixels, chosen, solarize, torch.full(chosen.shape, SOLARIZE_THRESHOLD))
-
-    def _jitter(self, pixels: Float32[Tensor, "batch c size size"], draw: Draw) -> None:
-        """Each image meets the four operations in an order of its own, so every position applies each operation to the
-        images that have it there."""
-        draws = draw("jitter", 9)
-        jittered = draws[:, 0] < self.jitter_probability
-        neutral, strength = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor(self.jitter, dtype=torch.float32)
-        low, high = neutral - strength, neutral + strength
-        low[:3].clamp_(min=0)
-        parameters = low + (high - low) * draws[:, 1:5]
-        order = draws[:, 5:].argsort(dim=1, stable=True)
-        for position in range(4):
-            for number, operation in enumerate(JITTER):
-                if self.jitter[number]:
-                    concerned = jittered & (order[:, position] == number)
-                    update(pixels, concerned, operation, parameters[:, number])
-
-    def _normalise(self, pixels: Float32[Tensor, "batch c size size"]) -> Float32[Tensor, "batch c size size"]:
-        mean, std = (torch.tensor(x, dtype=torch.float32, device=pixels.device) for x in (self.mean, self.std))
-        # in place before the copy: arithmetic in channels_last has an inner loop of only C numbers
-        return pixels.sub_(mean[:, None, None]).div_(std[:, None, None]).contiguous(memory_format=torch.channels_last)
+    def _normalise(self, pixels: Float32[Tensor, "batch c h w"]) -> Float32[Tensor, "batch c h w"]:
+        """In place: arithmetic in channels_last would have an inner loop of only C numbers."""
+        mean, scale = send(torch.tensor([self.mean, [1 / std for std in self.std]]), pixels.device)[..., None, None]
+        return pixels.sub_(mean).mul_(scale)
 
     def _check_geometry(self) -> None:
         if self.size < 2:
@@ -392,6 +419,8 @@ class Views:
             )
         if self.randaugment_operations < 1:
             raise InputError(f"The views' randaugment_operations is {self.randaugment_operations}; give at least 1.")
+        if self.policy not in ("exact", "fast"):
+            raise InputError(f"The views' policy is '{self.policy}'; give 'exact' or 'fast'.")
         channels = len(self.mean)
         if not (len(self.std) == channels >= 1 and min(self.std) > 0):
             raise InputError(
@@ -401,6 +430,10 @@ class Views:
             raise InputError(
                 f"Saturation, hue and gray need 3 channels but the views have {channels}; set gray and the last two "
                 "strengths of jitter to 0."
+            )
+        if channels != 3 and self.policy == "fast":
+            raise InputError(
+                f"The views' policy is 'fast' but it needs 3 channels and they have {channels}; give 'exact'."
             )
         if channels not in (1, 3) and self.jitter[1]:
             raise InputError(
@@ -416,6 +449,77 @@ class Views:
                 )
 
 
+def _work(operations: Int64[Tensor, "batch 4"], most: int) -> tuple[Int64[Tensor, " batch"] | None, list[slice]]:
+    """An order of the images (None: as they come) and the pieces, in that order, in which a CPU makes views of them.
+
+    Images that meet the hue at the same place in the jitter go together, since the hue is the one operation that shares
+    no kernel with the others, and among them those with the same order. Large images go one by one.
+
+    operations: see `_Jitter`. most: images in a piece.
+    """
+    batch = len(operations)
+    if batch <= most:
+        return None, [slice(batch)]
+    if most < 8:
+        return None, [slice(i, i + 1) for i in range(batch)]
+    place = torch.where(operations == _HUE, torch.arange(4), 4).amin(1)
+    digits = torch.cat([place[:, None], operations], dim=1)
+    order = (digits * 5 ** torch.arange(4, -1, -1)).sum(1).argsort(stable=True)
+    pieces: list[slice] = []
+    for group in order.split(place.bincount().tolist()):
+        for part in group.chunk(math.ceil(len(group) / most)) if len(group) else ():
+            start = pieces[-1].stop if pieces else 0
+            pieces.append(slice(start, start + len(part)))
+    return order, pieces
+
+
+def _jittered(
+    pixels: Float32[Tensor, "batch c h w"], jitter: _Jitter, blends: Float32[Tensor, "3 batch 4"]
+) -> Float32[Tensor, "batch c h w"]:
+    """Each image through its operations in its order: at each place those that are blends together, then the hue.
+
+    blends: factor, to_mean and to_grey of `jitter` on the device of the pixels.
+    """
+    factor, *greys = blends.unbind()
+    for place, operation in enumerate(jitter.operations.unbind(1)):
+        if (operation <= _SATURATION).any():
+            grey = ((operation == _CONTRAST) | (operation == _SATURATION)).any()
+            to_mean, to_grey = (pull[:, place] for pull in greys)
+            pixels = blend(pixels, factor[:, place], (to_mean, to_grey) if grey else None)
+        pixels = update(pixels, operation == _HUE, adjust_hue, jitter.shift[:, place])
+    return pixels
+
+
+def _colour_matrix(jitter: _Jitter, gray: Bool[Tensor, " batch"]) -> ColourMatrix:
+    """All operations of the jitter, then gray."""
+    colour = ColourMatrix.identity(len(gray))
+    for place in range(4):
+        _, factor, to_mean, to_grey, shift = (field[:, place] for field in jitter)
+        colour = colour.blend(factor, to_mean, to_grey).turn(shift)
+    chosen = gray.float()
+    return colour.blend(1 - chosen, torch.zeros_like(chosen), chosen)
+
+
+def _mirrored(images: Float32[Tensor, "batch c h w"]) -> Float32[Tensor, "batch c h w"]:
+    return images.flip(3)
+
+
 def _of_view(chances: float | Sequence[float], view: int) -> float:
     """One number for all views, or a list whose last number holds for the views beyond it."""
     return chances[min(view, len(chances) - 1)] if isinstance(chances, Sequence) else chances
+
+
+@torch.no_grad()
+def policy_errors(views: Views, images: PixelBatch) -> dict[str, float]:
+    """How far the fast policy's pixels are from the exact one's, over all views of these images (in 0..1, not
+    normalised): the mean and the largest absolute difference, and the share of numbers that differ by more than 8 of
+    255 levels, which an eye begins to see. What counts is accuracy, and only runs can tell."""
+    batch = Batch(images, torch.arange(len(images)))
+    exact, fast = (views.with_policy(policy)(batch, 0) for policy in ("exact", "fast"))
+    std = torch.tensor(views.std, device=images.device)[:, None, None]
+    errors = torch.cat([((a - b) * std).abs().flatten() for a, b in zip(exact, fast, strict=True)])
+    return {
+        "mean": float(errors.mean()),
+        "max": float(errors.max()),
+        "share_above_8_levels": float((errors > 8 / 255).float().mean()),
+    }

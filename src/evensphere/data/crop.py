@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from evensphere.data.separable import Taps, filter_separably
 from evensphere.ops.draw import uniform
 
 TRIES = 10  # proposals per box before the central one is taken, as in torchvision
@@ -91,22 +92,16 @@ def resized_crop(
     size: int,
     interpolation: str = "bilinear",
     flip: Bool[Tensor, " batch"] | None = None,
-) -> Float[Tensor, "batch c {size} {size}"]:
+) -> Float32[Tensor, "batch c {size} {size}"]:
     """Each image's own box at size x size, antialiased, then mirrored left to right where `flip` says so.
 
     Equal to torchvision's `resized_crop(..., antialias=True)` on float images. uint8 images come out as float32 in
     0..1; bicubic overshoots these bounds a little.
 
+    boxes, flip: on the CPU, where reading them makes no GPU wait.
     interpolation: "bilinear" or "bicubic" (a = -0.5, as in Pillow).
     """
-    top, left, height, width = boxes.to(images.device)[:, :, None].unbind(1)
-    outputs = torch.arange(size, device=images.device).expand(len(images), size)
-    columns = outputs if flip is None else torch.where(flip.to(images.device)[:, None], outputs.flip(1), outputs)
-    rows = _resampling(outputs, top, height, images.shape[2], interpolation)
-    columns = _resampling(columns, left, width, images.shape[3], interpolation)
-    if not images.is_floating_point():
-        rows.mul_(1 / 255)  # cheaper on the weights than on the pixels
-    return _filter(images.to(torch.float32), rows, columns)
+    return cut_with(images, *crop_taps(boxes, size, interpolation, flip, images.device))
 
 
 def unit(pixels: UInt8[Tensor, "*shape"] | Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
@@ -114,52 +109,65 @@ def unit(pixels: UInt8[Tensor, "*shape"] | Float32[Tensor, "*shape"]) -> Float32
     return pixels.clone() if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
 
 
-def _resampling(
-    outputs: Int64[Tensor, "batch size"],
-    start: Int64[Tensor, "batch 1"],
-    extent: Int64[Tensor, "batch 1"],
-    length: int,
+def crop_taps(
+    boxes: Int64[Tensor, "batch 4"],
+    size: int,
     interpolation: str,
-) -> Float[Tensor, "batch size {length}"]:
-    """Weights with which each output pixel reads the `length` input pixels of a row, of which it may see
-    start .. start + extent - 1.
+    flip: Bool[Tensor, " batch"] | None,
+    device: torch.device,
+) -> tuple[Taps, Taps]:
+    """What `cut_with` needs on `device` to cut each image's box: of which rows and columns each pixel is made."""
+    taps = _resampling(boxes[:, :2].T.flatten(), boxes[:, 2:].T.flatten(), size, interpolation)
+    rows, columns = taps.of(slice(len(boxes))), taps.of(slice(len(boxes), None))
+    if flip is not None:
+        mirrored = flip[:, None, None]
+        columns = Taps(*(torch.where(mirrored, part.flip(1), part) for part in columns))
+    return rows.to(device), columns.to(device)
 
-    Output i of `size` is centred on (i + 1/2) extent/size in the crop. Both centres are multiples of 1/(2 size), so
-    their distance is first counted in that unit, where float32 is exact, and rounded once.
+
+def cut_with(
+    images: UInt8[Tensor, "batch c h w"] | Float[Tensor, "batch c h w"], rows: Taps, columns: Taps
+) -> Float32[Tensor, "batch c height width"]:
+    """The crops of `crop_taps`; uint8 images come out in 0..1."""
+    if not images.is_floating_point():
+        rows = Taps(rows.rows, rows.weights / 255)  # cheaper than on the pixels
+    return filter_separably(images.to(torch.float32), rows, columns)
+
+
+def _resampling(start: Int64[Tensor, " batch"], extent: Int64[Tensor, " batch"], size: int, interpolation: str) -> Taps:
+    """Which input pixels, of start .. start + extent - 1 in its row, each of `size` output pixels is made of.
+
+    Output i is centred on (i + 1/2) extent/size in the crop. Both centres are multiples of 1/(2 size), so their
+    distance is first counted in that unit, where it is a whole number, and rounded once.
     """
-    size = outputs.shape[1]
-    inputs = torch.arange(length, device=start.device) - start
-    visible = (inputs >= 0) & (inputs < extent)
-    far = 8 * extent.clamp(min=size)  # beyond the reach of every filter
-    position = torch.where(visible, (2 * inputs + 1) * size, 4 * length * size + far)
-    centre = (2 * outputs + 1) * extent
+    reach = 1 if interpolation == "bilinear" else 2  # of the filter, in pixels of the coarser grid
+    most = math.ceil(2 * reach * max(int(extent.max()), size) / size)  # pixels within reach
+    start, extent = start[:, None], extent[:, None].double()
     unit = 2 * extent.clamp(min=size)  # the filter grows with the crop when it shrinks it: antialiasing
-    distance = (position.float()[:, None, :] - centre.float()[:, :, None]).abs_().div_(unit[:, :, None])
-    weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
-    return weights.div_(weights.sum(2, keepdim=True))
+    centre = torch.arange(1, 2 * size, 2) * extent
+    first = (centre - reach * unit - size).div_(2 * size).floor_().add_(1)
+    tap = torch.arange(most, dtype=torch.float32)[:, None, None]
+    distance = ((2 * first + 1) * size - centre).float().add(tap, alpha=2 * size).abs_()
+    extent, unit, pixel = extent.float(), unit.float(), first.float() + tap
+    weights = _triangle(distance, unit) if interpolation == "bilinear" else _cubic(distance.div_(unit))
+    weights.mul_(pixel >= 0).mul_(pixel < extent)
+    weights.div_(weights.sum(0))
+    pixel = torch.minimum(pixel.clamp_(min=0), extent - 1).add_(start)
+    return Taps(pixel.int().permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous())
 
 
-def _triangle(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    return distance.neg_().add_(1).clamp_(min=0)
+def _triangle(
+    distance: Float[Tensor, "taps batch out"], unit: Float[Tensor, "batch 1"]
+) -> Float[Tensor, "taps batch out"]:
+    return distance.neg_().add_(unit).clamp_(min=0)
 
 
-def _cubic(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def _cubic(d: Float[Tensor, "taps batch out"]) -> Float[Tensor, "taps batch out"]:
     """Keys' cubic convolution with a = -0.5 (1981): a polynomial up to distance 1, another up to 2, zero beyond."""
-    d = distance.clamp_(max=2)
+    d.clamp_(max=2)
     near = (1.5 * d).sub_(2.5).mul_(d).mul_(d).add_(1)
     far = (-0.5 * d).add_(2.5).mul_(d).sub_(4).mul_(d).add_(2)
     return torch.where(d <= 1, near, far)
-
-
-def _filter(
-    images: Float[Tensor, "batch c h w"],
-    rows: Float[Tensor, "batch height h"],
-    columns: Float[Tensor, "batch width w"],
-) -> Float[Tensor, "batch c height width"]:
-    """rows @ image @ columns^T for every image and channel."""
-    b, c, h, w = images.shape
-    narrow = torch.bmm(images.reshape(b, c * h, w), columns.transpose(1, 2)).view(b, c, h, columns.shape[1])
-    return torch.matmul(rows[:, None], narrow)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

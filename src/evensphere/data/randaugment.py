@@ -234,8 +234,9 @@ def randaugment(
     magnitude: Sequence[float],
     random_magnitude: bool,
     fill: Sequence[float],
-) -> None:
-    """In place, `operations` times: with a probability of its weight, an image meets one of the fifteen operations.
+) -> Float32[Tensor, "batch c h w"]:
+    """`operations` times: with a probability of its weight, an image meets one of the fifteen operations; `pixels` is
+    used up.
 
     pixels: in 0..1; those of an image that meets an operation are rounded to whole levels, those of the others stay.
     weight: in [0, 1], on the CPU. draw: (purpose, count) -> count numbers in [0, 1) for each image.
@@ -257,7 +258,8 @@ def randaugment(
             parameters = [value[concerned]]
             if operation.apply is cutout:
                 parameters += [round_of_draws[concerned, 3:], colour]
-            update(pixels, concerned, partial(_on_levels, operation.apply, parameters))
+            pixels = update(pixels, concerned, partial(_on_levels, operation.apply, parameters))
+    return pixels
 
 
 def _on_levels(

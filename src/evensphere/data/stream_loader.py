@@ -48,6 +48,15 @@ class StreamLoader(Loader):
                 )
             yield step, batch
 
+    def first(self, count: int) -> Batch | None:
+        """The first images that come, in whatever order."""
+        images = self.stream.first_images(count)
+        if len(images) < 2:
+            return None
+        index = torch.arange(len(images))
+        views = (torch.stack(self.views.crops(images, 0, view, index)) for view in self.views.all_views)
+        return Batch(tuple(views), index)
+
     def index(self, step: int) -> Int64[Tensor, " batch"]:
         start = step % self.steps_per_epoch * self.batch_size
         share = min(self.batch_size, len(self.stream) - start) // collective.world_size()

@@ -126,14 +126,13 @@ class _Probe:
         batch = self.load(count)
         if batch is None:
             return
-        batch = batch._replace(images=self.fabric.to_device(batch.images))
         method = self.training.method
         kept = _SavedBytes()
 
         def closure(image_weights: Tensor | None = None) -> Tensor:
-            views = self.training.views_of(batch, self.progress)
+            views = self.training.views_of(batch, self.progress, self.fabric.device)
             with kept, self.fabric.autocast():
-                loss: Tensor = method(views, batch.index, self.progress).loss
+                loss: Tensor = method(views, self.training.numbers(batch), self.progress).loss
             loss.backward()
             return loss
 

@@ -23,8 +23,10 @@ from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
 from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration, Progress
+from evensphere.ops.transfer import send
 from evensphere.rundir import RunDir
 
+_CPU = torch.device("cpu")
 _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jsonl
 
 
@@ -56,13 +58,19 @@ class Training:
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
 
-    def numbers(self, batch: Batch) -> Tensor | None:
-        """Which images a batch holds, for whoever remembers something of each; a stream has no answer."""
-        return batch.index if self.loader.indexed else None
+    def numbers(self, batch: Batch, device: torch.device = _CPU) -> Tensor | None:
+        """Which images a batch holds, for whoever remembers something of each, on the device; None in a stream."""
+        return send(batch.index, device) if self.loader.indexed else None
 
-    def views_of(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
-        """The views that the method is to see at a step."""
-        return self.views(batch, progress.epoch, self.method.view_strength(batch.index))
+    def views_of(self, batch: Batch, progress: Progress, device: torch.device = _CPU) -> tuple[Tensor, ...]:
+        """The views that the method is to see at a step, on the device.
+
+        The images are queued for the device while it still works on the step before. The index stays on the CPU, where
+        the views' random numbers are drawn.
+        """
+        images = batch.images
+        sent = send(images, device) if isinstance(images, Tensor) else tuple(send(crops, device) for crops in images)
+        return self.views(batch._replace(images=sent), progress.epoch, self.method.view_strength(batch.index))
 
 
 class StepModule(nn.Module):
@@ -93,8 +101,6 @@ def fit(
     with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
         for step, batch in training.loader.batches(first_step, training.total_steps):
             progress = training.progress(step)
-            # the index stays on the CPU, where the views' random numbers are drawn
-            batch = batch._replace(images=fabric.to_device(batch.images))
             record = _take_step(training, step_module, batch, progress, fabric)
             _check_finite(record["loss"], progress, training, run)
             _log(training, run, progress, record)
@@ -112,21 +118,20 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     method = copy.deepcopy(training.method)
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
-        batch = batch._replace(images=fabric.to_device(batch.images))
-        views = training.views_of(batch, progress)
+        views = training.views_of(batch, progress, fabric.device)
         with fabric.autocast():
             output = method(views, training.numbers(batch), progress)
-        training.harmonizer.after_step(output.embeddings, training.numbers(batch), progress)
+        training.harmonizer.after_step(output.embeddings, training.numbers(batch, fabric.device), progress)
 
 
 def _take_step(
     training: Training, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
 ) -> dict[str, Any]:
-    """One optimiser step; what it has to log, still on the device."""
+    """One optimiser step; what it has to log, still on the device: nothing here makes the CPU wait for it."""
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    views, numbers = training.views_of(batch, progress), training.numbers(batch)
+    views, numbers = training.views_of(batch, progress, fabric.device), training.numbers(batch)
     passes: list[tuple[Output, Harmony, Tensor]] = []
 
     def closure(image_weights: Tensor | None = None) -> Tensor:
@@ -137,7 +142,7 @@ def _take_step(
         loss: Tensor = output.loss + harmony.loss
         if image_weights is not None:
             assert output.per_sample is not None
-            weight = image_weights[batch.index].to(loss.device)
+            weight = send(image_weights[batch.index], loss.device)
             loss = loss + ((weight - 1) * output.per_sample).mean()
         fabric.backward(loss)
         passes[:] = [(output, harmony, loss)]
@@ -146,6 +151,7 @@ def _take_step(
     training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
     training.optimizer.zero_grad()
     ((output, harmony, loss),) = passes
+    numbers = training.numbers(batch, fabric.device)
     training.method.after_step(numbers, output, progress)
     training.harmonizer.after_step(output.embeddings, numbers, progress)
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}

@@ -34,6 +34,7 @@ from evensphere.methods.base import Method, Output, split_views
 from evensphere.nn.head import mlp, projector
 from evensphere.ops.precision import real
 from evensphere.ops.schedule import Progress
+from evensphere.ops.transfer import send
 
 
 class Distillation(Method):
@@ -79,7 +80,7 @@ class Distillation(Method):
         if index is None:
             raise InputError("Distillation needs to know which expert an image belongs to, so it takes no stream.")
         full, _ = split_views(views)
-        owner = self.owner[index.cpu()]
+        owner = self.owner[index.cpu()]  # on the CPU, where counting each expert's images makes no GPU wait
         embeddings = tuple(self.projector(self.encoder(view)) for view in full)
         errors = [self.errors(z, view, owner) for z, view in zip(embeddings, full, strict=True)]
         base, expert = torch.stack(errors).mean(0)
@@ -93,7 +94,8 @@ class Distillation(Method):
     ) -> Float[Tensor, "2 batch"]:
         """Squared distances to what the base and each image's expert make of the view."""
         to_base, *to_experts = (real(regressor(z)) for regressor in self.regressors)
-        to_own = torch.stack(to_experts)[owner, torch.arange(len(owner))]
+        own = send(owner, z.device)
+        to_own = torch.stack(to_experts)[own, torch.arange(len(own), device=z.device)]
         base, expert = self.targets(view, owner)
         return torch.stack([(to_base - base).square().sum(1), (to_own - expert).square().sum(1)])
 
@@ -106,7 +108,7 @@ class Distillation(Method):
         base = normalize(real(of_all(view)), dim=1)
         expert = torch.empty_like(base)
         for k in owner.unique().tolist():
-            rows = (owner == k).nonzero()[:, 0].to(view.device)
+            rows = send((owner == k).nonzero()[:, 0], view.device)
             expert[rows] = normalize(real(of_own[k](view[rows])), dim=1)
         return base, expert
 

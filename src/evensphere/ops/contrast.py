@@ -40,11 +40,11 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
     with torch.autocast(z1.device.type, enabled=False):
         a, b = _unit(z1), _unit(z2)
         keys = torch.stack([collective.gather(a), collective.gather(b)]).flatten(0, 1)  # [2 * world, D]
-        logits = torch.cat([a, b]) @ keys.T / temperature
+        logits = (torch.cat([a, b]) / temperature) @ keys.T
         place = torch.arange(len(a), device=a.device) + collective.rank() * len(a)
         first, second = place, place + len(keys) // 2
         itself, partner = torch.cat([first, second]), torch.cat([second, first])
-        logits = logits.scatter(1, itself[:, None], -torch.inf)  # an embedding is no negative of its own
+        logits.scatter_(1, itself[:, None], -torch.inf)  # an embedding is no negative of its own
         positive = logits.gather(1, partner[:, None])[:, 0]
         return (positive - logits.logsumexp(1)).view(2, -1)
 
