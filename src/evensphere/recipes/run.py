@@ -29,12 +29,12 @@ from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_c
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
-from evensphere.gh.harmonizer import Harmonizer
+from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops.schedule import Duration
 from evensphere.recipes.network import build_encoder, build_method, teaching
-from evensphere.recipes.part import build
+from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
 from evensphere.rundir import RunDir, Split
 
@@ -83,12 +83,18 @@ def train_whole(
     elif branch is not None:
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     splits: Splits = build("data", recipe.data)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
-    fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
-    fabric.launch()
+    fabric = launch(with_precision(recipe).precision)
     if begun:
         return _go_on(recipe, splits, run, fabric, console)
     return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, ready)
+
+
+def launch(precision: str) -> Fabric:
+    """The device and the precision of a run, ready for its parts."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -101,7 +107,7 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
 def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
-        training = _build_training(recipe, splits, images_of(run, splits.pretrain), run)
+        training = build_training(recipe, splits, images_of(run, splits.pretrain), run)
         return _finish(training, recipe, run, fabric, console)
 
 
@@ -117,14 +123,14 @@ def _begin(
     """A new run. Everything that can be wrong is found out before the folder is made."""
     skipped, source = _scan(_chosen(splits.pretrain, recipe.images), recipe.workers, console)
     recipe = with_precision(with_sizes(recipe, source))
-    training = _build_training(recipe, splits, source, run)
+    training = build_training(recipe, splits, source, run)
     recipe = replace(recipe, resolved=_resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
     run.create()
     with run.lock():
         run.write_skipped(skipped)
-        run.write_json(run.environment_file, _environment(fabric))
+        run.write_json(run.environment_file, environment(fabric))
         if recipe.images is not None or not isinstance(source, ArraySource):
             write_images(run, source)
         if branch is not None:
@@ -141,33 +147,28 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     recipe = Recipe.from_json(run.read_recipe())
     splits: Splits = build("data", recipe.data)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
-    training = _build_training(recipe, splits, splits.pretrain, run)
+    training = build_training(recipe, splits, splits.pretrain, run)
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
-def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir) -> Training:
-    """source: the images to train on."""
+def build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir) -> Training:
+    """All parts of a run of a recipe whose sizes are filled in (see `with_sizes`).
+
+    source: the images to train on. run: its folder, which need not be there yet; teachers are found from it.
+    """
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     loader = Loader(source, recipe.batch_size, views, recipe.seed, recipe.workers)
     method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
     _check_views(recipe.method.name, method, views)
-    harmonizer = build(
-        "harmonizer",
-        recipe.harmonizer,
-        dim=method.embedding_dim,
-        num_samples=len(source),
-        batch_size=loader.batch_size,
-        steps_per_epoch=loader.steps_per_epoch,
-    )
     # a run on some of the images is scored by the many, medium and few of the whole data set
     scored = splits if recipe.images is not None else splits._replace(pretrain=source)
     return Training(
         loader=loader,
         views=views,
         method=method,
-        harmonizer=harmonizer,
+        harmonizer=build_harmonizer(recipe.harmonizer, method, loader),
         optimizer=_build_optimizer(recipe, method, source),
         learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
         epochs=recipe.epochs,
@@ -177,6 +178,19 @@ def _build_training(recipe: Recipe, splits: Splits, source: Source, run: RunDir)
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
     )
+
+
+def build_harmonizer(part: Part, method: Method, loader: Loader) -> Harmonizer | NoHarmonizer:
+    """What a part says, for the embeddings of a method and the images of a loader."""
+    harmonizer: Harmonizer | NoHarmonizer = build(
+        "harmonizer",
+        part,
+        dim=method.embedding_dim,
+        num_samples=len(loader.source),
+        batch_size=loader.batch_size,
+        steps_per_epoch=loader.steps_per_epoch,
+    )
+    return harmonizer
 
 
 def _build_optimizer(recipe: Recipe, method: Method, source: Source) -> torch.optim.Optimizer:
@@ -314,7 +328,7 @@ def _add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
     console.print(f"{len(failed)} images became unreadable while training; they are listed in {run.skipped_file}.")
 
 
-def _environment(fabric: Fabric) -> dict[str, Any]:
+def environment(fabric: Fabric) -> dict[str, Any]:
     """What the run ran on."""
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
