@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from evensphere.bench import clock
 from evensphere.bench.clock import interleaved, seconds_of
 
 CPU = torch.device("cpu")
@@ -33,7 +32,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     fake = Time()
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: fake.now)
+    monkeypatch.setattr("evensphere.bench.clock.time.perf_counter", lambda: fake.now)
     return fake
 
 

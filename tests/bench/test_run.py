@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from evensphere.bench import bench, names
+from evensphere.bench.operations import count_operations
 from evensphere.bench.rows import Row
 from evensphere.bench.subjects import Bench, bare_step, harmonizer_operations, set_up, step_operations, subjects
 from evensphere.data.source import Splits
@@ -84,6 +85,7 @@ def test_operations_are_those_of_the_step(lines: dict[str, dict[str, Any]]) -> N
 
 def test_ghs_operations_are_the_difference_of_two_steps() -> None:
     on_the_bench = ready()
+    on_the_bench.step(names.WITHOUT)
     without, exact = step_operations(on_the_bench)
     iterations = int(on_the_bench.iterations[-1])
     alone = harmonizer_operations(on_the_bench, 1, iterations)
@@ -91,6 +93,13 @@ def test_ghs_operations_are_the_difference_of_two_steps() -> None:
     longer = harmonizer_operations(on_the_bench, 1, iterations + 3)
     assert longer > alone
     assert (longer - alone) % 3 == 0
+
+
+def test_ghs_loss_is_timed_at_as_many_iterations_as_in_training() -> None:
+    on_the_bench = ready()
+    tasks = subjects(on_the_bench)
+    loss, memory = (count_operations(tasks[name]) for name in (names.GH_LOSS_TRAINED, names.GH_MEMORY))
+    assert abs(loss + memory - harmonizer_operations(on_the_bench, 1, 30)) <= 3
 
 
 @pytest.mark.parametrize("size", [2, 5])
@@ -102,7 +111,7 @@ def test_ghs_operations_do_not_grow_with_images_or_batch(size: int) -> None:
 def test_the_steps_train_and_the_bare_one_leaves_the_network_as_it_is() -> None:
     on_the_bench = ready()
     step, batch = on_the_bench.next_batch()
-    views = on_the_bench.exact.views_of(batch, on_the_bench.exact.progress(step))
+    views = on_the_bench.views(batch, on_the_bench.exact.progress(step))
     bare = bare_step(on_the_bench, views)
     weights = [parameter.clone() for parameter in on_the_bench.exact.method.parameters()]
     bare()

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from evensphere.bench import names
 from evensphere.bench.rows import Row
+from evensphere.report.wording import three_figures
 
 _STEADY = 1.5  # times the median: more is no noise of an idle machine
 
@@ -51,8 +52,8 @@ def _unrest(bare: Row) -> list[str]:
     if bare.max <= _STEADY * bare.median:
         return []
     return [
-        f"The machine had other work to do: the bare backbone took between {_number(bare.min)} and {_number(bare.max)} "
-        "ms; measure again when it is idle."
+        f"The machine had other work to do: the bare backbone took between {three_figures(bare.min)} and "
+        f"{three_figures(bare.max)} ms; measure again when it is idle."
     ]
 
 
@@ -92,14 +93,13 @@ def _table(rows: Sequence[Row], context: Mapping[str, Any]) -> Table:
         once = row.n == 1
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
         table.add_row(
-            row.what, _number(row.median), *("" if once else _number(x) for x in (row.min, row.max)), unit, ratio
+            row.what,
+            three_figures(row.median),
+            *("" if once else three_figures(x) for x in (row.min, row.max)),
+            unit,
+            ratio,
         )
     return table
-
-
-def _number(value: float) -> str:
-    """Three figures, or all that are before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _spread(row: Row) -> str:

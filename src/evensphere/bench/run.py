@@ -161,7 +161,7 @@ def _speeds(measured: Rounds, ready: Bench) -> list[Row]:
     if not ready.has_ceiling:
         return rows
     step, loaded = ready.next_batch()
-    flop = count_flop(bare_step(ready, ready.exact.views_of(loaded, ready.exact.progress(step))))
+    flop = count_flop(bare_step(ready, ready.views(loaded, ready.exact.progress(step))))
     _, ceiling_flop = large_product(ready.fabric.device)
     ceiling = [ceiling_flop / value for value in measured[named.CEILING]]
     rows.append(summarise(f"{named.CEILING}, speed", [value / 1e12 for value in ceiling], "TFLOP/s"))

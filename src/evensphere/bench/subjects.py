@@ -6,7 +6,6 @@ share one network, one optimiser and one loader, so that they differ in nothing 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -39,7 +38,6 @@ from evensphere.data.source import Batch
 from evensphere.engine.train import StepModule, Training, _take_step
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer, anchor_scores
-from evensphere.gh.population import ExactPopulation
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import transport_plan
 from evensphere.recipes.network import projector_of
@@ -47,8 +45,7 @@ from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import build_harmonizer
 
-_SETTLING = 3  # steps before the warm-up's end, so that pi comes from somewhere
-_SKEW = 100  # between the largest and the smallest region that the exact memory begins with
+_SKEW = 100  # how many times as large as the smallest region the largest is, at first
 
 TRAINED_ITERATIONS = 30  # Sinkhorn's in trained networks: 25 in the median step of our runs (benchmarks/results/small)
 _UNREACHED = 1e-30  # a tolerance that is looked at like any other, and never met
@@ -93,6 +90,11 @@ class Bench:
         """(step, batch), the pixels on the device and the index not, as in `fit`."""
         step, batch = next(self.batches)
         return step, batch._replace(images=self.fabric.to_device(batch.images))
+
+    def views(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
+        """What the method sees of a batch that is on the device."""
+        training = self.exact
+        return training.views(batch, progress.epoch, training.method.view_strength(batch.index))
 
     def step(self, name: str, batch: tuple[int, Batch] | None = None) -> dict[str, Any]:
         """One whole step with its loading, or on a batch that is there."""
@@ -155,20 +157,18 @@ def _endless(training: Training, first: int) -> Iterator[tuple[int, Batch]]:
 
 def _settle(bench: Bench) -> None:
     """Bring memories to where a run has them: every image seen, regions of long-tailed sizes, pi estimated."""
-    population = bench.harmonizer.population
-    if isinstance(population, ExactPopulation):
-        images, regions = population.memory.values.shape
+    images = len(bench.exact.loader.source)
+    for name in (EXACT, STREAMING):
+        harmonizer = bench.trainings[name].harmonizer
+        assert isinstance(harmonizer, Harmonizer)
+        if harmonizer.population is None:
+            continue
+        regions = len(harmonizer.anchors)
         shares = float(_SKEW) ** -torch.linspace(0, 1, regions)
         region = torch.searchsorted((shares / shares.sum()).cumsum(0), (torch.arange(images) + 0.5) / images)
-        scores = one_hot(region.clamp(max=regions - 1), regions).float()
-        population.update(torch.arange(images), bench.fabric.to_device(scores), warming_up=True)
-    warm_up = bench.harmonizer.warm_up.steps(bench.at)
-    before = list(bench.exact.loader.batches(max(0, warm_up - _SETTLING), warm_up))
-    for step, batch in before:
-        batch = batch._replace(images=bench.fabric.to_device(batch.images))
-        for name in (EXACT, STREAMING):
-            bench.step(name, (step, batch))
-    bench.iterations.clear()
+        scores = one_hot(region.clamp(max=regions - 1), regions).to(harmonizer.prior)
+        harmonizer.population.update(torch.arange(images, device=scores.device), scores, warming_up=True)
+        harmonizer.prior = harmonizer.population.estimate().to(harmonizer.prior)
 
 
 # --- what is timed ----------------------------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ def subjects(bench: Bench) -> dict[str, Task]:
     """Everything that is timed, by name."""
     step, batch = bench.next_batch()
     progress = bench.exact.progress(step)
-    views = bench.exact.views_of(batch, progress)
+    views = bench.views(batch, progress)
     tasks: dict[str, Task] = {
         BARE: bare_step(bench, views),
         WITHOUT: lambda: bench.step(WITHOUT),
         EXACT: lambda: bench.step(EXACT),
         STREAMING: lambda: bench.step(STREAMING),
         LOADER: bench.next_batch,
-        VIEWS: lambda: bench.exact.views_of(batch, progress),
+        VIEWS: lambda: bench.views(batch, progress),
         METHOD: _method_step(bench, batch, progress, views),
         **_harmonizer_parts(bench, batch, progress, views),
     }
@@ -238,10 +238,11 @@ def _harmonizer_parts(bench: Bench, batch: Batch, progress: Progress, views: tup
         embeddings = bench.exact.method(views, batch.index, progress).embeddings
     scores = anchor_scores(embeddings, harmonizer.anchors)
 
-    as_trained = copy.copy(harmonizer)
-    as_trained.max_iterations, as_trained.tolerance = TRAINED_ITERATIONS, _UNREACHED
+    patient = bench.recipe.harmonizer.replace(max_iterations=TRAINED_ITERATIONS, tolerance=_UNREACHED)
+    as_trained = build_harmonizer(patient, bench.exact.method, bench.exact.loader).to(bench.fabric.device)
+    as_trained.prior = harmonizer.prior
 
-    def loss(harmonizer: Harmonizer) -> None:
+    def loss(harmonizer: nn.Module) -> None:
         leaves = tuple(z.detach().requires_grad_() for z in embeddings)
         with bench.fabric.autocast():
             harmony = harmonizer(leaves, batch.index, progress)
@@ -269,7 +270,8 @@ def _harmonizer_parts(bench: Bench, batch: Batch, progress: Progress, views: tup
 
 
 def step_operations(bench: Bench) -> tuple[int, int]:
-    """Operations of one and the same step without GH and with it, loading left out."""
+    """Operations of one and the same step without GH and with it, loading left out. An optimiser's first step may be
+    another than its later ones, so steps should have been taken before."""
     batch = bench.next_batch()
     without, exact = (count_operations(lambda name=name: bench.step(name, batch)) for name in (WITHOUT, EXACT))  # type: ignore[misc]
     return without, exact
