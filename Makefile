@@ -18,8 +18,8 @@ soak: $(VENV)/installed-test
 	$(BIN)/pytest -m soak
 
 lint: $(VENV)/installed-test
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy

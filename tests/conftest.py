@@ -14,6 +14,7 @@ CHECKED = (
     "recipes",
     "report",
     "reproduce",
+    "bench",
     "rundir",
     "errors",
 )

@@ -33,7 +33,7 @@ def test_help_is_light_and_names_every_command() -> None:
     check += "print('HEAVY' if {'torch', 'numpy'} & set(sys.modules) else 'light')"
     done = subprocess.run([sys.executable, "-c", check, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("light\n")
-    for command in ("quickstart", "train", "evaluate", "report", "reproduce", "methods", "recipes", "data"):
+    for command in ("quickstart", "train", "evaluate", "report", "reproduce", "bench", "methods", "recipes", "data"):
         assert f"  {command} " in done.stdout
 
 
@@ -79,6 +79,15 @@ def test_methods_are_a_table_with_all_there_is_to_know(
         (["evaluate", "/nowhere"], "not a run folder"),
         (["report", "/nowhere"], "run"),
         (["reproduce", "pilots"], "did you mean 'pilot'"),
+        (["bench", "--recipe", "digits"], "did you mean 'digits-lt'"),
+        (["bench", "--recipe", "folder"], "give --data PATH"),
+        (["bench", "--set", "harmonizer=none"], "leave other harmonizers out"),
+        (["bench", "--set", "harmonizer.population=streaming"], "leave harmonizer.population out"),
+        (["bench", "--set", "harmonizer.warm_up=1.0", "--recipe", "digits-lt"], "the run ends after"),
+        (["bench", "--set", "stages=dnc"], "in one piece"),
+        (["bench", "--rounds", "0"], "at least 1 round"),
+        (["bench", "--batch", "1"], "batch_size = 1"),
+        (["bench", "--out", "/nowhere/bench.jsonl"], "choose another --out"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(

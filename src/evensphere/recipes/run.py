@@ -32,14 +32,14 @@ from evensphere.engine.evaluate import evaluate_encoder, features_of, validation
 from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
-from evensphere.gh.harmonizer import Harmonizer
+from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops.schedule import Duration
 from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
-from evensphere.recipes.part import build
+from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import (
     Recipe,
     collection,
@@ -104,12 +104,18 @@ def train_whole(
     elif branch is not None:
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     splits = splits_of(recipe)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
-    fabric = Fabric(accelerator="auto", devices=1, precision=with_precision(recipe).precision)  # type: ignore[arg-type]
-    fabric.launch()
+    fabric = launch(with_precision(recipe).precision)
     if begun:
         return _go_on(recipe, splits, run, fabric, console)
     return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, strict, ready)
+
+
+def launch(precision: str) -> Fabric:
+    """The device and the precision of a run, ready for its parts."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -124,7 +130,7 @@ def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console:
     with run.lock():
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
-        training = _build_training(recipe, splits, source, pixels, run, groups_of(run))
+        training = build_training(recipe, splits, source, run, pixels, groups_of(run))
         return _finish(training, recipe, run, fabric, console)
 
 
@@ -147,14 +153,14 @@ def _begin(
     recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict, see)
     recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    training = _build_training(recipe, splits, source, pixels, run, groups)
+    training = build_training(recipe, splits, source, run, pixels, groups)
     recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
     if ready is not None:
         ready(recipe, training.method)
     run.create()
     with run.lock():
         run.write_skipped(skipped)
-        run.write_json(run.environment_file, _environment(fabric))
+        run.write_json(run.environment_file, environment(fabric))
         if recipe.images is not None or groups is not None or not isinstance(source, ArraySource | Stream):
             write_images(run, source, groups)
         if branch is not None:
@@ -172,41 +178,41 @@ def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
     splits = splits_of(recipe)
     splits = splits._replace(pretrain=images_of(run, splits.pretrain))
     pixels = pixels_again(recipe, splits.pretrain, torch.device("cpu"), Console(quiet=True))
-    training = _build_training(recipe, splits, splits.pretrain, pixels, run, groups_of(run))
+    training = build_training(recipe, splits, splits.pretrain, run, pixels, groups_of(run))
     StepModule(training.method, training.harmonizer).load_state_dict(read_checkpoint(run, step)["model"])
     return training, splits
 
 
-def _build_training(
-    recipe: Recipe, splits: Splits, source: Source, pixels: Source, run: RunDir, groups: Groups | None = None
+def build_training(
+    recipe: Recipe,
+    splits: Splits,
+    source: Source,
+    run: RunDir,
+    pixels: Source | None = None,
+    groups: Groups | None = None,
 ) -> Training:
-    """source: the images to train on. pixels: the same, as the loader reads them (see `storing.Images`). groups: of
-    which each counts once in the population statistics."""
+    """All parts of a run of a recipe whose sizes are filled in (see `with_sizes`).
+
+    source: the images to train on. run: its folder, which need not be there yet; teachers are found from it. pixels:
+    the same images as the loader reads them (see `storing.Images`). groups: of which each counts once in the population
+    statistics.
+    """
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
+    pixels = source if pixels is None else pixels
     loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
     method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
     if isinstance(source, Stream) and "index" in method.needs:
         source.refuse(f"the method {recipe.method.name}")
     _check_views(recipe.method.name, method, views)
-    harmonizer = build(
-        "harmonizer",
-        recipe.harmonizer,
-        dim=method.embedding_dim,
-        num_samples=len(source),
-        batch_size=loader.batch_size,
-        steps_per_epoch=loader.steps_per_epoch,
-        sample_weights=weights_of(groups),
-        **({"population": "streaming"} if isinstance(source, Stream) else {}),
-    )
     # a run on some of the images is scored by the many, medium and few of the whole data set
     scored = splits if recipe.images is not None else splits._replace(pretrain=source)
     return Training(
         loader=loader,
         views=views,
         method=method,
-        harmonizer=harmonizer,
+        harmonizer=build_harmonizer(recipe.harmonizer, method, loader, groups),
         optimizer=_build_optimizer(recipe, method, source),
         learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
         epochs=recipe.epochs,
@@ -216,6 +222,23 @@ def _build_training(
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
     )
+
+
+def build_harmonizer(
+    part: Part, method: Method, loader: Loader, groups: Groups | None = None
+) -> Harmonizer | NoHarmonizer:
+    """What a part says, for the embeddings of a method and the images of a loader, of which each group counts once."""
+    harmonizer: Harmonizer | NoHarmonizer = build(
+        "harmonizer",
+        part,
+        dim=method.embedding_dim,
+        num_samples=len(loader.source),
+        batch_size=loader.batch_size,
+        steps_per_epoch=loader.steps_per_epoch,
+        sample_weights=weights_of(groups),
+        **({} if loader.indexed else {"population": "streaming"}),
+    )
+    return harmonizer
 
 
 def _build_optimizer(recipe: Recipe, method: Method, source: Source) -> torch.optim.Optimizer:
@@ -381,7 +404,7 @@ def _add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
     console.print(f"{len(failed)} images could not be read while training; they are listed in {run.skipped_file}.")
 
 
-def _environment(fabric: Fabric) -> dict[str, Any]:
+def environment(fabric: Fabric) -> dict[str, Any]:
     """What the run ran on."""
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False

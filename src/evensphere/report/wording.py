@@ -21,3 +21,8 @@ def listing(words: Sequence[str]) -> str:
 def capital(sentence: str) -> str:
     """With a capital first letter, the rest as it is; a word like kNN keeps its own."""
     return sentence if sentence[1:2].isupper() else sentence[:1].upper() + sentence[1:]
+
+
+def three_figures(value: float) -> str:
+    """A number as short as three figures allow, or all figures before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

@@ -6,6 +6,7 @@
     results     every number, and differences between arms
     pictures    drawn from both
     summary     the page people read, made of `page`'s blocks
+    speed       its section on what steps cost, from JSON lines
     publish     docs/results.md, from what is kept of the runs under benchmarks/results
 
 Only names live here, so that listing them loads no torch.

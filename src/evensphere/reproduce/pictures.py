@@ -1,4 +1,4 @@
-"""The pictures of a table: how the arms learnt, how they differ, and what the surrogate labels know."""
+"""The pictures of results: how arms learnt and differ, what the surrogate labels know, medians with their spread."""
 
 from __future__ import annotations
 
@@ -106,6 +106,39 @@ def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
         "What the surrogate labels know: their information about the classes; region sizes against class sizes at the "
         "end; how many images stand in a region that their own class owns; the two losses' gradients on the encoder.",
     )
+
+
+# by unit: (label, median, low, high)
+Medians = Mapping[str, Sequence[tuple[str, float, float, float]]]
+
+_WIDE = 30  # times the smallest; what differs by more is drawn on a logarithmic axis
+
+
+def medians_picture(file: Path, panels: Medians, caption: str) -> Picture:
+    """Dots with bars, one panel a unit, first row on top."""
+    heights = [len(rows) + 1.5 for rows in panels.values()]
+    figure = Figure(figsize=(9, 0.32 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for axes, (unit, rows) in zip(grid[:, 0], panels.items(), strict=True):
+        labels, medians, lows, highs = zip(*rows, strict=True)
+        places = [-row for row in range(len(rows))]
+        bars = [
+            [m - low for m, low in zip(medians, lows, strict=True)],
+            [h - m for h, m in zip(highs, medians, strict=True)],
+        ]
+        axes.errorbar(medians, places, xerr=bars, fmt="o", color=_COLORS["gh"], capsize=3, markersize=5)
+        if min(lows) > 0 and max(highs) > _WIDE * min(lows):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        else:
+            axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        axes.set_yticks(places, labels)
+        axes.set_ylim(0.6 - len(rows), 0.6)
+        _dress(axes, unit, "")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(left=False)
+    _save(figure, file)
+    return Picture(file.name, caption)
 
 
 def _draw_sizes(axes: Any, last: Sequence[Mapping[str, Any]]) -> None:

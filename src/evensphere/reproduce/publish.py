@@ -1,8 +1,9 @@
 """docs/results.md, from what is kept of the runs: `python -m evensphere.reproduce.publish` in a checkout.
 
 benchmarks/results/SCALE/ holds a folder for each cell, with its recipe, environment, scores and measurements but no
-weights and one logged step an epoch; TABLE.reading.md beside them says in words what the table means. The page is made
-of these alone, so anybody can make it again, and a test does.
+weights and one logged step an epoch; TABLE.reading.md beside them says in words what the table means.
+benchmarks/results/*.jsonl are measurements of speed. The page is made of these alone, so anybody can make it again, and
+a test does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
 from evensphere.reproduce.results import collect
+from evensphere.reproduce.speed import speed_section
 from evensphere.reproduce.summary import table_page
 from evensphere.rundir import RunDir, atomic_write
 
@@ -63,6 +65,7 @@ def publish(archive: Path, docs: Path) -> str:
     for scale in SCALES:
         for table in TABLES:
             blocks += _section(table, scale, archive / scale, docs / "results")
+    blocks += [_moved(block) for block in speed_section(archive, docs / "results")]
     page = to_markdown(blocks)
     atomic_write(docs / "results.md", page)
     return page
