@@ -84,15 +84,13 @@ def test_operations_are_those_of_the_step(lines: dict[str, dict[str, Any]]) -> N
 
 
 def test_ghs_operations_are_the_difference_of_two_steps() -> None:
-    on_the_bench = ready()
+    on_the_bench = ready("harmonizer.max_iterations=7", "harmonizer.tolerance=1e-30")
     on_the_bench.step(names.WITHOUT)
     without, exact = step_operations(on_the_bench)
-    iterations = int(on_the_bench.iterations[-1])
-    alone = harmonizer_operations(on_the_bench, 1, iterations)
+    assert on_the_bench.iterations[-1] == 7
+    alone = harmonizer_operations(on_the_bench, 1, 7)
     assert abs((exact - without) - alone) <= 5, "the two losses are added, and so are their gradients"
-    longer = harmonizer_operations(on_the_bench, 1, iterations + 3)
-    assert longer > alone
-    assert (longer - alone) % 3 == 0
+    assert harmonizer_operations(on_the_bench, 1, 10) > alone
 
 
 def test_ghs_loss_is_timed_at_as_many_iterations_as_in_training() -> None:
