@@ -104,7 +104,7 @@ def test_the_page(tmp_path: Path) -> None:
         line.split("█")[0].split()[-1]: line.count("█") for line in lines if line.endswith((" 4", " 3")) and "█" in line
     }
     assert bars["größe"] > bars["dog"] > 0.7 * bars["größe"]
-    assert r"cat\nand dog" in text, "in one line"
+    assert r"cat\x0aand dog" in text, "in one line"
 
 
 def test_what_it_says_to_do_next_can_be_done(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.data.image_files import class_folders, locations
 from torch import Tensor
 
+from evensphere.data.folder import folder
 from evensphere.data.partition import Division, divide, few_shot
 from evensphere.data.subset import PROFILES, long_tail_counts, long_tail_indices, published_profiles
 from evensphere.errors import InputError
@@ -120,6 +122,23 @@ def test_groups_stay_on_one_side(groups: list[int], validation: float, seed: int
     assert not sides[0] & sides[2]
     assert not sides[1] & sides[2]
     assert min(counts_of(labels, parts["probe"])) >= 1
+
+
+def test_a_collection_of_takes_is_split_without_tearing_them_apart(tmp_path: Path) -> None:
+    for c in ("ant", "bee"):
+        for track in range(10):
+            class_folders(tmp_path / c, **{f"track{track}": 4})
+    splits = folder(tmp_path, groups="folder")
+    parts = [splits.probe, splits.validation, splits.test]
+    tracks = [{where.rpartition("/")[0] for where in locations(part)} for part in parts if part is not None]
+    assert [len(part) for part in tracks] == [12, 4, 4]
+    assert len(set.union(*tracks)) == 20
+
+
+def test_classes_that_are_one_take_each_leave_nothing_to_evaluate_on(tmp_path: Path) -> None:
+    splits = folder(class_folders(tmp_path, ant=9, bee=9), groups="folder")
+    assert splits.train_counts() == [9, 9]
+    assert splits.test is None
 
 
 def test_groups_of_one_class_are_held_out_about_as_wanted() -> None:

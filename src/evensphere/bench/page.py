@@ -72,7 +72,8 @@ def _operations(found: Mapping[str, Row]) -> str:
     sizes = "no more of them" if once == twice else f"{twice:,.0f} where {once:,.0f} were"
     return (
         f"GH adds {exact - without:,.0f} framework operations to the {without:,.0f} of a step, "
-        f"{three_figures(iteration)} for each Sinkhorn iteration (a step takes about {iterations:.0f}); twice the images and the batch take {sizes}."
+        f"{three_figures(iteration)} for each Sinkhorn iteration (a step takes about {iterations:.0f}); "
+        f"twice the images and the batch take {sizes}."
     )
 
 

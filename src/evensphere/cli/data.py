@@ -46,9 +46,9 @@ def _block(name: str, info: SourceInfo) -> Any:
     from rich.text import Text
 
     block = Table.grid(padding=(0, 2), expand=True)
-    block.add_column(width=12)
+    block.add_column(width=15)
     block.add_column(ratio=1)
-    block.add_row(Text(name, style="bold", no_wrap=len(name) <= 12), Text(info.summary, style="bold"))
+    block.add_row(Text(name, style="bold", no_wrap=True), Text(info.summary, style="bold"))
     for field in ("size", "classes", "imbalance", "licence", "how_to_get"):
         block.add_row(Text("  " + field.replace("_", " ")), Text(getattr(info, field)))
     block.add_row("")

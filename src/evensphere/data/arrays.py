@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from evensphere.data.partition import split_by_class
 from evensphere.data.source import ArraySource, Source, Splits
-from evensphere.data.subset import split_by_class
 from evensphere.errors import InputError
 
 Array = npt.NDArray[Any]

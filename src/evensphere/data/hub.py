@@ -20,9 +20,9 @@ from torch import Tensor
 
 from evensphere.data.decode import EncodedImage
 from evensphere.data.encoded import Channels, EncodedSource, as_text
+from evensphere.data.partition import split_by_class
 from evensphere.data.source import Splits
 from evensphere.data.stream import SHUFFLE_BUFFER, Sample, Stream
-from evensphere.data.subset import split_by_class
 from evensphere.errors import InputError
 
 _HUB = "hf://"

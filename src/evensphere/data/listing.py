@@ -16,8 +16,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from evensphere.data.encoded import Channels, as_text
+from evensphere.data.partition import split_by_class
 from evensphere.data.source import Source, Splits
-from evensphere.data.subset import split_by_class
 from evensphere.errors import InputError
 
 GroupBy = Literal["folder"] | None

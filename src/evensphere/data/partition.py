@@ -18,7 +18,14 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from evensphere.data.subset import PROFILES, long_tail_counts, long_tail_indices, published_profiles
+from evensphere.data.source import Source, Splits, take
+from evensphere.data.subset import (
+    PROFILES,
+    long_tail_counts,
+    long_tail_indices,
+    published_profiles,
+    stratified_split,
+)
 from evensphere.errors import InputError, unknown_name
 from evensphere.ops.draw import permutation
 
@@ -87,6 +94,24 @@ def divide(
         few = few_shot(labels[pool], shots, division.seed, None if groups is None else groups[pool])
         parts[f"probe-{shots}"] = pool[few]
     return parts
+
+
+def split_by_class(pretrain: Source, seed: int = 0) -> Splits:
+    """What an own collection that nobody has divided may be used for: everything trains; probe, validation and test
+    are a stratified 60/20/20 split of the same images, drawn with `seed`, where two or more classes have three images
+    or more. Takes of one thing (see `Source.groups`) stay in one part. The encoder has then seen the test images'
+    pixels, though never their labels."""
+    labels, groups = pretrain.labels(), pretrain.groups()
+    if labels is None or int((torch.bincount(labels) >= 3).sum()) < 2:
+        return Splits(pretrain)
+    if groups is None:
+        probe, validation, test = stratified_split(labels, (0.6, 0.2, 0.2), seed)
+    else:
+        parts = divide(labels, int(labels.max()) + 1, Division(validation=0.25, test=0.2, seed=seed), groups)
+        probe, validation, test = (parts[name] for name in ("probe", "validation", "test"))
+        if not (len(validation) and len(test)):
+            return Splits(pretrain)  # every class is one group
+    return Splits(pretrain, take(pretrain, probe), take(pretrain, validation), take(pretrain, test))
 
 
 # --- held-out parts ---------------------------------------------------------------------------------------------------

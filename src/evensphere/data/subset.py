@@ -144,17 +144,6 @@ def stratified_split(
     return next(parts), next(parts), next(parts)
 
 
-def split_by_class(pretrain: Source, seed: int = 0) -> Splits:
-    """What an own collection that nobody has divided may be used for: everything trains; probe, validation and test
-    are a stratified 60/20/20 split of the same images, drawn with `seed`, where two or more classes have three images
-    or more. The encoder has then seen the test images' pixels, though never their labels."""
-    labels = pretrain.labels()
-    if labels is None or int((torch.bincount(labels) >= 3).sum()) < 2:
-        return Splits(pretrain)
-    train, validation, test = stratified_split(labels, (0.6, 0.2, 0.2), seed)
-    return Splits(pretrain, take(pretrain, train), take(pretrain, validation), take(pretrain, test))
-
-
 def _part_sizes(count: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
     """(validation, test) images of a class of `count`, leaving at least one for train."""
     wanted = [0 if fraction == 0 else max(1, math.floor(count * fraction + 0.5)) for fraction in fractions]
