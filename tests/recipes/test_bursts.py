@@ -19,6 +19,7 @@ from evensphere.data.encoded import FileSource
 from evensphere.data.scan import scan
 from evensphere.errors import InputError
 from evensphere.recipes import run as run_module
+from evensphere.recipes import storing
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.recipes.run import revisit, train
@@ -42,7 +43,7 @@ def save_takes(folder: Path, takes: tuple[int, ...] = TAKES) -> Path:
 
 
 def recipe_for(images: Path, *settings: str, arm: str = "gh") -> Recipe:
-    fast = ["epochs=2", "workers=0", "backbone.width=4", "batch_size=8", "views.size=32"]
+    fast = ["epochs=2", "workers=0", "storage=files", "backbone.width=4", "batch_size=8", "views.size=32"]
     return with_data(get_recipe("folder", arm), str(images)).set([*fast, *settings])
 
 
@@ -73,7 +74,7 @@ def test_the_images_of_a_burst_share_one_count(
         looks.extend(reads)
         return found
 
-    monkeypatch.setattr(run_module, "scan", counting)
+    monkeypatch.setattr(storing, "scan", counting)
     run = RunDir(train(recipe_for(save_takes(tmp_path / "images")), tmp_path / "run", console=said))
     assert told[0] is not None
     assert told[0].tolist() == pytest.approx(WEIGHTS)
@@ -184,7 +185,7 @@ def test_what_cannot_be_looked_at_counts_each_image(
 ) -> None:
     """As with images that are read as they come."""
     images = save_takes(tmp_path / "images")
-    monkeypatch.setattr(run_module, "scan", lambda *_: [])
+    monkeypatch.setattr(storing, "scan", lambda *_: [])
     run = RunDir(train(recipe_for(images), tmp_path / "run"))
     assert told == [None]
     assert run.read_recipe()["near_duplicates"] == "each"

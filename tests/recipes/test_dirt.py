@@ -17,7 +17,7 @@ from evensphere.data.encoded import as_text
 from evensphere.data.folder import folder
 from evensphere.data.scan import scan
 from evensphere.errors import InputError
-from evensphere.recipes import run as run_module
+from evensphere.recipes import storing
 from evensphere.recipes.recipe import get_recipe, with_data
 from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
@@ -74,10 +74,10 @@ def dirty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         (collection.root / VANISHING).unlink()
         return found
 
-    settings = ["epochs=2", "workers=2", "views.size=32", "backbone.width=4", "harmonizer.anchors=4"]
+    settings = ["epochs=2", "workers=2", "storage=files", "views.size=32", "backbone.width=4", "harmonizer.anchors=4"]
     recipe = with_data(get_recipe("folder"), str(collection.root)).set(settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "scan", scan_then_lose)
+        patch.setattr(storing, "scan", scan_then_lose)
         run = RunDir(train(recipe, tmp_path_factory.mktemp("run") / "run"))
     return collection, run
 

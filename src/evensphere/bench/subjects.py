@@ -87,14 +87,12 @@ class Bench:
         return self.recipe.precision == "bf16-mixed"
 
     def next_batch(self) -> tuple[int, Batch]:
-        """(step, batch), the pixels on the device and the index not, as in `fit`."""
-        step, batch = next(self.batches)
-        return step, batch._replace(images=self.fabric.to_device(batch.images))
+        """(step, batch) as the loader gives it, as in `fit`."""
+        return next(self.batches)
 
     def views(self, batch: Batch, progress: Progress) -> tuple[Tensor, ...]:
-        """What the method sees of a batch that is on the device."""
-        training = self.exact
-        return training.views(batch, progress.epoch, training.method.view_strength(batch.index))
+        """What the method sees of a batch, on the device."""
+        return self.exact.views_of(batch, progress, self.fabric.device)
 
     def step(self, name: str, batch: tuple[int, Batch] | None = None) -> dict[str, Any]:
         """One whole step with its loading, or on a batch that is there."""

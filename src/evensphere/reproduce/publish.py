@@ -73,7 +73,7 @@ def publish(archive: Path, docs: Path) -> str:
 
 def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block]:
     done = _finished(table, scale, folder)
-    if not done:
+    if not any(cell.arm in _arms_of_its_own(table) for cell in done):
         return []
     seeds = len({cell.recipe.seed for cell in done})
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
@@ -82,6 +82,13 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
     reading = folder / f"{table}.reading.md"
     words: list[Block] = [Heading(3, "Reading"), Paragraph(reading.read_text().strip())] if reading.exists() else []
     return [Heading(2, f"`{command}`"), *words, *(_moved(block) for block in rest)]
+
+
+def _arms_of_its_own(table: str) -> set[str]:
+    """The arms that no table before it has: a table of which only shared runs are finished has nothing to say yet."""
+    names = list(TABLES)
+    before = {arm for name in names[: names.index(table)] for arm in get_table(name).arms}
+    return set(get_table(table).arms) - before
 
 
 def _moved(block: Block) -> Block:
