@@ -42,8 +42,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 
 import evensphere
+from evensphere.data import folder as folders
 from evensphere.data.augment import VIEWS, Views
-from evensphere.data.folder import FolderSource
 from evensphere.data.loader import Loader
 
 BATCH, SIZE = 64, 224
@@ -121,7 +121,7 @@ def _mosaic(files: list[Path], number: int, columns: int) -> Image.Image:
 
 def _loops(folder: Path, workers: int) -> dict[str, Loop]:
     views = Views(SIZE, **VIEWS["photos"])
-    ours = Loader(FolderSource(folder), BATCH, views, 0, workers)
+    ours = Loader(folders.folder(folder).pretrain, BATCH, views, 0, workers)
     loops: dict[str, Loop] = {
         "evensphere": lambda: ours.batches(0, ours.steps_per_epoch),
         "pillow": lambda: _torch_loader(ImageFolder(folder, _two_crops_of_pillow), workers),

@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import webdataset
 from PIL import Image
 from tests.data.image_files import locations
 from tests.data.stored import save_dataset
 
+from evensphere.data.shards import ShardStream
 from evensphere.data.source import Splits
+from evensphere.data.stream import Arrived, Sample
 from evensphere.errors import InputError
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import collection, get_recipe, with_data
@@ -122,6 +125,23 @@ def test_the_images_their_numbers_and_their_classes(images: Path, made: Path) ->
     damaged = locations(one).index("ant/damaged.jpg")
     assert all(one.read(i).equal(other.read(i)) for i in range(len(one)) if i != damaged)
     assert loaded(made).train_counts() == [12, 10, 5, 4]
+
+
+def test_shards_hold_the_same_images_and_tell_of_the_same_classes(images: Path, tmp_path: Path) -> None:
+    """In another order, and without numbers."""
+    with webdataset.ShardWriter(str(tmp_path / "shard-%02d.tar"), maxcount=9, verbose=0) as writer:
+        for path, name in files(images):
+            key, _, ending = path.rpartition(".")
+            writer.write({"__key__": key, ending: (images / path).read_bytes(), "cls": NUMBER[name]})
+    stream = loaded(tmp_path).pretrain
+    assert isinstance(stream, ShardStream)
+    arrived = {sample.location.partition("/")[2]: sample.data for sample in stream.epoch(seed=0, epoch=0)}
+    source = loaded(images).pretrain
+    assert sorted(arrived) == sorted(locations(source))
+    read = Arrived("shards", dict(enumerate(Sample(*item) for item in arrived.items())), 3)
+    place = {where: i for i, where in enumerate(locations(source)) if where != "ant/damaged.jpg"}
+    assert all(read.read(i).equal(source.read(place[where])) for i, where in enumerate(arrived) if where in place)
+    assert list(stream.class_counts().values()) == loaded(images).train_counts()
 
 
 def test_the_first_epoch_to_the_bit(folder_run: RunDir, made: Path, tmp_path: Path) -> None:

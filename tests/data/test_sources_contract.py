@@ -19,8 +19,10 @@ from tests.data.stored import png_files, save_dataset, write_shards
 from tests.data.torchvision_files import TORCHVISION, without_checksums
 
 from evensphere.data import SOURCE_INFO, SOURCES
+from evensphere.data.augment import Views
 from evensphere.data.card import write_split
 from evensphere.data.folder import folder
+from evensphere.data.loader import Loader
 from evensphere.data.partition import Division
 from evensphere.data.source import ArraySource, Source, Splits, Subset, take
 
@@ -235,6 +237,24 @@ def test_workers_can_be_sent_a_copy(splits: Splits) -> None:
         for i in some(part):
             assert copy.read(i).equal(part.read(i))
             assert copy.location(i) == part.location(i)
+
+
+def test_training_asks_for_no_label_and_two_workers_read_what_none_does(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = splits.pretrain
+
+    def refuse() -> None:
+        raise AssertionError("labels are for evaluation")
+
+    monkeypatch.setattr(part, "labels", refuse)
+    plain = {"jitter": (0, 0, 0, 0), "gray": 0, "mean": (0.0,) * part.channels, "std": (1.0,) * part.channels}
+    views = Views(8, **plain)
+    alone, shared = (dict(Loader(part, 4, views, 0, workers).batches(0, 2)) for workers in (0, 2))
+    for step, batch in alone.items():
+        assert batch.index.equal(shared[step].index)
+        for one, other in zip(views(batch, 0), views(shared[step], 0), strict=True):
+            assert one.equal(other)
 
 
 def test_taking_some_keeps_what_they_are(splits: Splits) -> None:

@@ -99,7 +99,7 @@ SOURCE_INFO = {
     "shards": SourceInfo(
         summary="WebDataset shards: tar files that are read from beginning to end, as a stream",
         size="any number of images, which are never numbered; what needs numbers refuses them",
-        classes="none; evaluation takes other images",
+        classes="none in training; evaluation takes other images",
         licence="yours",
         how_to_get="--data FOLDER, 'train-{000..099}.tar', or an http(s) address with --set data.samples=N",
     ),

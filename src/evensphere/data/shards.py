@@ -13,8 +13,9 @@ import re
 import tarfile
 import urllib.request
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from evensphere.errors import InputError
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz")
 _WEB = ("http://", "https://")
+_LONGEST_LABEL = 20  # digits
 _TIMEOUT = 60  # seconds without a byte from the web
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, HTTPException)
 
@@ -85,6 +87,27 @@ class ShardStream(Stream):
                     f"{self.files[k]} cannot be read ({_reason(error)}); once it can, go on with --resume."
                 ) from error
             raise UnreadableImage(_reason(error)) from error
+
+    def class_counts(self) -> dict[int, int]:
+        """How many samples of each class the shards tell of, by the class's number, in ascending order: their members
+        called KEY.cls hold it, as WebDataset has it. Training never asks; empty where there are none. Raises InputError
+        for a label that is no number, and for shards on the web, which would have to be fetched for it."""
+        counts: Counter[int] = Counter()
+        for file in self.files:
+            if file.startswith(_WEB):
+                raise InputError(f"{file} would have to be fetched to count its classes; count them where it lies.")
+            with suppress(*_DAMAGE), tarfile.open(file, tarinfo=_Member) as tar:
+                counts.update(_label(tar, member) for member in tar if member.isreg() and member.name.endswith(".cls"))
+        return dict(sorted(counts.items()))
+
+
+def _label(tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
+    content = tar.extractfile(member)
+    assert content is not None, "regular members have content"
+    text = content.read(_LONGEST_LABEL + 1)
+    if len(text) > _LONGEST_LABEL or not text.strip().isdigit():
+        raise InputError(f"{as_text(member.name)} in {tar.name!r} is no class's number; write a whole number into it.")
+    return int(text)
 
 
 class _Member(tarfile.TarInfo):

@@ -282,7 +282,7 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
     else:
         hint = get_type_hints(Recipe)[head]
         if hint == tuple[str, ...]:  # --set monitor=knn,probe
-            value = tuple(str(value).split(","))
+            value = tuple(filter(None, str(value).split(",")))
         changed = {head: str(value) if hint is str or (hint == str | None and value is not None) else value}
     return replace(recipe, **changed)
 

@@ -1,7 +1,7 @@
 """The section on speed, from benchmarks/results/*.jsonl: whatever was measured, one table and one picture a file.
 
 A line is {"what", "n", "median", "min", "max", "unit"}; further fields that it may have are "low" and "high" (a 95 %
-interval of the median), "ratio" (to the bare backbone), and what it was measured on.
+interval of the median), "ratio" (to the bare backbone, where nothing else is said), and what it was measured on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _MEASURED_ON = (
 _PACKAGES = ("torch", "torchvision", "lightly")
 _TITLES = {
     "bench": "A step, its parts and the bare backbone",
+    "loader": "Decoding and cropping files",
     "peers": "The same step by other libraries",
     "population": "Population statistics",
 }
@@ -90,7 +91,7 @@ def _measured_on(lines: Sequence[Line]) -> str:
 
 def _table(lines: Sequence[Line]) -> Rows:
     with_ratio = any(line.get("ratio") is not None for line in lines)
-    header = ["", "median", "min", "max", "unit", "n", *(["of bare"] if with_ratio else [])]
+    header = ["", "median", "min", "max", "unit", "n", *(["ratio"] if with_ratio else [])]
     rows = []
     for line in lines:
         spread = [three_figures(line[name]) if line["n"] > 1 else "" for name in ("min", "max")]
