@@ -248,7 +248,7 @@ def test_training_asks_for_no_label_and_two_workers_read_what_none_does(
         raise AssertionError("labels are for evaluation")
 
     monkeypatch.setattr(part, "labels", refuse)
-    plain = {"jitter": (0, 0, 0, 0), "gray": 0, "mean": (0.0,) * part.channels, "std": (1.0,) * part.channels}
+    plain: dict[str, Any] = {"jitter": (0, 0, 0, 0), "gray": 0, "mean": (0.0,) * part.channels, "std": (1.0,) * part.channels}
     views = Views(8, **plain)
     alone, shared = (dict(Loader(part, 4, views, 0, workers).batches(0, 2)) for workers in (0, 2))
     for step, batch in alone.items():
