@@ -248,8 +248,8 @@ def test_training_asks_for_no_label_and_two_workers_read_what_none_does(
         raise AssertionError("labels are for evaluation")
 
     monkeypatch.setattr(part, "labels", refuse)
-    plain: dict[str, Any] = {"jitter": (0, 0, 0, 0), "gray": 0, "mean": (0.0,) * part.channels, "std": (1.0,) * part.channels}
-    views = Views(8, **plain)
+    mean, std = (0.0,) * part.channels, (1.0,) * part.channels
+    views = Views(8, jitter=(0, 0, 0, 0), gray=0, mean=mean, std=std)
     alone, shared = (dict(Loader(part, 4, views, 0, workers).batches(0, 2)) for workers in (0, 2))
     for step, batch in alone.items():
         assert batch.index.equal(shared[step].index)
