@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from evensphere.data.partition import split_by_class
 from evensphere.data.source import ArraySource, Source, Splits
-from evensphere.data.subset import split_by_class
 
 
 def arrays(path: str, seed: int = 0) -> Splits:

@@ -95,7 +95,12 @@ def test_the_disk_it_promises_is_enough(tmp_path: Path, monkeypatch: pytest.Monk
     assert promised == pytest.approx(written, rel=0.2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+_QUICK = ("simclr", "moco", "swav")  # a method without memory, one with a twin and a queue, one with local views
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in METHODS]
+)
 def test_a_run_does_not_notice_the_probe(method: str, tmp_path: Path) -> None:
     text = io.StringIO()
     settings = [f"method={method}", "epochs=1", "backbone=resnet-small", "backbone.stages=2"]
