@@ -42,9 +42,10 @@ def run(
     from evensphere.data.card import whole_of, write_split
     from evensphere.data.partition import Division
     from evensphere.recipes.part import build
-    from evensphere.recipes.recipe import data_part
+    from evensphere.recipes.recipe import get_recipe, with_data
 
-    part = data_part(source, data, setting or [])
+    recipe = with_data(get_recipe("folder"), source)  # whose data may be anything
+    part = with_data(recipe, *([] if data is None else [data])).set([f"data.{one}" for one in setting or ()]).data
     splits = build("data", part)
     division = Division(
         validation=validation,

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
-from torch import Tensor
 
 from evensphere.data.decode import EXTENSIONS, EncodedImage
 from evensphere.data.encoded import Channels, EncodedSource, as_text
@@ -75,20 +73,10 @@ class _Member(NamedTuple):
 
 
 class ArchiveSource(EncodedSource):
-    """Some images of an archive, as {name: place}."""
+    """Some images of an archive, as {name: place}. known: the other arguments of EncodedSource."""
 
-    def __init__(
-        self,
-        name: str,
-        file: Path,
-        members: dict[str, _Member],
-        channels: Channels = "auto",
-        labels: Int64[Tensor, " n"] | None = None,
-        class_names: Sequence[str] | None = None,
-        groups: Int64[Tensor, " n"] | None = None,
-        bits: int = 8,
-    ) -> None:
-        super().__init__(name, channels, labels, class_names, groups, bits)
+    def __init__(self, name: str, file: Path, members: dict[str, _Member], **known: Any) -> None:
+        super().__init__(name, **known)
         self.file = file
         self.names = list(members)
         self.index = np.array(list(members.values()), dtype=np.int64)  # of _Member

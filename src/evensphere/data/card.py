@@ -25,12 +25,12 @@ from torch import Tensor
 
 from evensphere import __version__
 from evensphere.data import SOURCES
+from evensphere.data.kinds import CARD
 from evensphere.data.partition import Division, divide
 from evensphere.data.source import Source, Splits, take
 from evensphere.errors import InputError
 from evensphere.rundir import atomic_write
 
-CARD = "card.json"
 _OFFICIAL = "official"  # a part that the source itself holds apart
 
 

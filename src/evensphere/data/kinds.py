@@ -13,7 +13,7 @@ _BY_ENDING = {
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
     **dict.fromkeys((".npy", ".npz"), "array"),
 }
-_CARD = "card.json"  # of `evensphere split`
+CARD = "card.json"  # of `evensphere split`
 _HUB_FILES = ("dataset_dict.json", "dataset_info.json")  # of `datasets.save_to_disk`
 
 
@@ -31,10 +31,10 @@ def kind_of(path: str) -> str:
     if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith((".tar", ".tar.gz"))):
         return "shards"
     here = Path(path).expanduser()
-    if here.name == _CARD and here.is_file():
+    if here.name == CARD and here.is_file():
         return "split"
     if here.is_dir():
-        if (here / _CARD).is_file() and (here / "train.txt").is_file():
+        if (here / CARD).is_file() and (here / "train.txt").is_file():
             return "split"
         if any((here / file).is_file() for file in _HUB_FILES):
             return "hub"

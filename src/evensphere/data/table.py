@@ -21,8 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from jaxtyping import Int64
-from torch import Tensor
 
 from evensphere.data.decode import EncodedImage
 from evensphere.data.encoded import Channels, EncodedSource, FileSource, as_text
@@ -109,21 +107,13 @@ def table(
 
 
 class ColumnSource(EncodedSource):
-    """Encoded images in some rows of a column of bytes, which is in memory."""
+    """Encoded images in some rows of a column of bytes, which is in memory. known: the other arguments of
+    EncodedSource."""
 
     def __init__(
-        self,
-        name: str,
-        column: pa.ChunkedArray,
-        rows: Sequence[int],
-        locations: Sequence[str],
-        channels: Channels = "auto",
-        labels: Int64[Tensor, " n"] | None = None,
-        class_names: Sequence[str] | None = None,
-        groups: Int64[Tensor, " n"] | None = None,
-        bits: int = 8,
+        self, name: str, column: pa.ChunkedArray, rows: Sequence[int], locations: Sequence[str], **known: Any
     ) -> None:
-        super().__init__(name, channels, labels, class_names, groups, bits)
+        super().__init__(name, **known)
         self.column, self.rows, self.locations = column, list(rows), list(locations)
 
     def __len__(self) -> int:

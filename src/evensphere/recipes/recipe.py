@@ -239,18 +239,6 @@ def collection(*data: str) -> Part:
     return Part(*kinds, path=data[0] if len(data) == 1 else list(data))
 
 
-def data_part(source: str, path: str | None, settings: Sequence[str]) -> Part:
-    """The part of a collection that no recipe is about: a data set's name (lying at `path`) or anybody's own path,
-    with settings of the form 'option=value'."""
-    part = collection(source) if path is None else collection(source).replace(path=path)
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting} was given; write --set OPTION=VALUE, such as --set seed=1.")
-        part = part.replace(**{name.strip(): parse_value(text.strip())})
-    return part
-
-
 def arm_parts(
     arm: str, harmonizer: Part, learning_rate: float | str, warm_up: float, middle: float | str
 ) -> tuple[Part, Part]:
