@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from evensphere.ops import contrast
 from evensphere.ops.contrast import batch_info_nce, cosine_of_pairs, focal_info_nce, info_nce, queue_info_nce
 
 
@@ -72,6 +74,32 @@ def test_gradients_are_right() -> None:
     z1, z2 = (z.requires_grad_() for z in embeddings(4, 3))
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b).sum(), (z1, z2))
     assert torch.autograd.gradcheck(lambda a, b: focal_info_nce(a, b).sum(), (z1, z2))
+
+
+@pytest.mark.parametrize("loss", [info_nce, focal_info_nce])
+def test_the_symmetric_form_equals_the_general_one(
+    loss: Callable[[Tensor, Tensor, float], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z1, z2 = (z.requires_grad_() for z in embeddings(13, 6))
+    weight = torch.linspace(-1, 2, 13, dtype=torch.float64)  # another gradient for each image
+    results = []
+    for sharpest in (0.0, torch.inf):
+        monkeypatch.setattr(contrast, "_SHARPEST", sharpest)
+        losses = loss(z1, z2, 0.3)
+        results.append((losses, *torch.autograd.grad(losses @ weight, (z1, z2))))
+    for symmetric, general in zip(*results, strict=True):
+        assert not torch.equal(symmetric, general)  # they are two ways to the same numbers
+        assert torch.allclose(symmetric, general, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("temperature", [0.01, contrast._SHARPEST])
+def test_a_low_temperature_leaves_no_row_empty(temperature: float) -> None:
+    """One embedding is as far as can be from all others, its partner included."""
+    z1 = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    z2 = torch.tensor([[-1.0, 0.0], [-1.0, 1e-3]], requires_grad=True)
+    losses = info_nce(z1, z2, temperature)
+    losses.sum().backward()
+    assert losses.isfinite().all() and z1.grad is not None and z1.grad.isfinite().all()
 
 
 # --- against a queue, against the batch -------------------------------------------------------------------------------

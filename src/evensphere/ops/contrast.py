@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import normalize
 
 from evensphere.ops import collective
@@ -39,6 +40,9 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
     """log( pos / (pos + negatives) ) of both views of each image."""
     with torch.autocast(z1.device.type, enabled=False):
         a, b = _unit(z1), _unit(z2)
+        if collective.world_size() == 1 and temperature >= _SHARPEST:
+            share: Tensor = _SymmetricShare.apply(torch.cat([a, b]), temperature)
+            return share.view(2, -1)
         keys = torch.stack([collective.gather(a), collective.gather(b)]).flatten(0, 1)  # [2 * world, D]
         logits = (torch.cat([a, b]) / temperature) @ keys.T
         place = torch.arange(len(a), device=a.device) + collective.rank() * len(a)
@@ -47,6 +51,43 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
         logits.scatter_(1, itself[:, None], -torch.inf)  # an embedding is no negative of its own
         positive = logits.gather(1, partner[:, None])[:, 0]
         return (positive - logits.logsumexp(1)).view(2, -1)
+
+
+_SHARPEST = 0.05  # below, exp((cosine - 1) / temperature) of all negatives of an embedding may vanish in float32
+
+
+class _SymmetricShare(torch.autograd.Function):
+    """`_log_positive_share` of 2B unit vectors that are all here, by hand: in less than half the time.
+
+    The matrix E of exp((cosine - 1) / temperature) is symmetric, so that what reaches a vector as a query and what
+    reaches it as a key are one matrix product. With r the row sums of E and g the gradient of the shares,
+
+        dz = -(1/t) (E * (g_i / r_i + g_j / r_j) - (g_i + g_j where j is the partner of i)) z
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, z: Tensor, temperature: float) -> Tensor:
+        batch = len(z) // 2
+        shares = (z @ z.T).sub_(1).div_(temperature)
+        shares.fill_diagonal_(-torch.inf)  # an embedding is no negative of its own
+        positive = shares.diagonal(batch).repeat(2)
+        total = shares.exp_().sum(1)
+        ctx.save_for_backward(z, shares, total)
+        ctx.temperature = temperature  # type: ignore[attr-defined]
+        return (positive - total.log()).clamp_(max=0)  # as it is but for rounding
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        z, shares, total = ctx.saved_tensors  # type: ignore[attr-defined]
+        batch = len(z) // 2
+        weight = gradient / total
+        pull = (weight[:, None] + weight).mul_(shares)
+        of_pair = gradient[:batch] + gradient[batch:]
+        pull.diagonal(batch).sub_(of_pair)
+        pull.diagonal(-batch).sub_(of_pair)
+        with torch.autocast(z.device.type, enabled=False):
+            return (pull @ z).div_(-ctx.temperature), None  # type: ignore[attr-defined]
 
 
 def queue_info_nce(
