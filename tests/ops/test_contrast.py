@@ -99,7 +99,9 @@ def test_a_low_temperature_leaves_no_row_empty(temperature: float) -> None:
     z2 = torch.tensor([[-1.0, 0.0], [-1.0, 1e-3]], requires_grad=True)
     losses = info_nce(z1, z2, temperature)
     losses.sum().backward()
-    assert losses.isfinite().all() and z1.grad is not None and z1.grad.isfinite().all()
+    assert losses.isfinite().all()
+    assert z1.grad is not None
+    assert z1.grad.isfinite().all()
 
 
 # --- against a queue, against the batch -------------------------------------------------------------------------------

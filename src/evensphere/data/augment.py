@@ -7,7 +7,6 @@ data/colour.py and data/randaugment.py.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,16 +15,37 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from evensphere.data.colour import ColourMatrix, adjust_hue, blend, gaussian_blur, grayscale, recolour, solarize
-from evensphere.data.crop import crop_boxes, crop_taps, cut_crop, cut_with, resize_and_center, resized_crop, unit
+from evensphere.data.colour import (
+    CONTRAST,
+    HUE,
+    NOTHING,
+    SATURATION,
+    ColourMatrix,
+    adjust_hue,
+    blend,
+    gaussian_blur,
+    grayscale,
+    recolour,
+    solarize,
+)
+from evensphere.data.crop import (
+    crop_boxes,
+    crop_taps,
+    cut_crop,
+    cut_with,
+    resize_and_center,
+    resized_crop,
+    unit,
+    whole_taps,
+)
 from evensphere.data.randaugment import LARGEST, randaugment
+from evensphere.data.separable import Taps
 from evensphere.data.source import Batch, PixelBatch, Pixels
 from evensphere.data.subbatch import update
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
 from evensphere.ops.transfer import send
 
-_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _NOTHING = range(5)  # the operations of the jitter
 BLUR_SIGMA = (0.1, 2.0)  # pixels, as in SimCLR
 SOLARIZE_THRESHOLD = 0.5  # as in BYOL
 
@@ -60,8 +80,6 @@ VIEWS["photos-asymmetric"] = VIEWS["photos"] | {
 
 _WEAK = -1  # in the address of a draw: the view that probes are fitted on; training's are counted from 0
 
-_PIECE = 450_000  # numbers that stay in a CPU core's caches while they are worked on
-
 # (purpose, count) -> count numbers in [0, 1) for each image of the batch
 Draw = Callable[[str, int], Float[Tensor, "batch count"]]
 
@@ -78,10 +96,6 @@ class _Jitter(NamedTuple):
     to_mean: Float32[Tensor, "batch 4"]
     to_grey: Float32[Tensor, "batch 4"]
     shift: Float32[Tensor, "batch 4"]
-
-    def of(self, images: slice | Int64[Tensor, " some"]) -> _Jitter:
-        """That of some of the images."""
-        return _Jitter(*(field[images] for field in self))
 
 
 class _PerImage(NamedTuple):
@@ -100,11 +114,6 @@ class _PerImage(NamedTuple):
     sigma: Float32[Tensor, " batch"]
     solarized: Bool[Tensor, " batch"]
 
-    def of(self, images: slice | Int64[Tensor, " some"]) -> _PerImage:
-        """That of some of the images."""
-        number, strength, jitter, *others = self
-        return _PerImage(number[images], strength[images], jitter.of(images), *(field[images] for field in others))
-
 
 class Views:
     """Random views of images. Every draw is addressed by (seed, epoch, view, image index): who computes a view, and in
@@ -121,7 +130,8 @@ class Views:
         3 channels take saturation, hue and gray, only 1 or 3 contrast.
     policy: "exact" does the operations of jitter and gray one after the other, equal to torchvision's; "fast" does them
         as one matrix for each image: hue is a rotation about the grey axis, and colours are cut to their range once, at
-        the end (`policy_errors` tells how far apart the two are). It needs 3 channels.
+        the end (`policy_errors` tells how far apart the two are). It needs 3 channels, and is for GPUs: a CPU has a
+        kernel of its own for "exact" (data/kernels.py) and is slower with "fast".
     randaugment_operations, randaugment_magnitude, randaugment_random: RandAugment, applied last and only for a method
         that asks for stronger views of some images (BCL): how many operations, their magnitude (of 30) at weight 0 and
         at weight 1, and whether the rise is multiplied by a random number (see `randaugment`).
@@ -266,27 +276,18 @@ class Views:
         strength: Float[Tensor, " batch"] | None,
         cropped: bool,
     ) -> Float32[Tensor, "batch c size size"]:
-        """One view of each image. cropped: whether the images are its crops already.
-
-        The batch goes through in pieces (see `_work`).
-        """
+        """One view of each image. cropped: whether the images are its crops already."""
         given = self._draw(index, epoch, view, strength)
-        size = self._geometry(view)[0]
-        # RandAugment has fifteen operations, each of which would look at every piece
-        whole = images.device.type != "cpu" or bool(given.strength.any())
-        numbers = images.shape[1] * size * size
-        order, pieces = (None, [slice(None)]) if whole else _work(given.jitter.operations, _PIECE // numbers)
-        if order is not None:
-            images, given = images.index_select(0, order), given.of(order)
-        cut = self._cropped(images, given) if cropped else self._crops(images, given, epoch, view)
-        colour = self._colours(given, images.device)
-        views = images.new_empty((len(images), size, size, images.shape[1]), dtype=torch.float32)
-        for some in pieces:
-            pixels = self._finish(colour(cut(some), some), given.of(some), epoch, view)
-            torch.stack(self._normalise(pixels).unbind(1), dim=-1, out=views[some])
-        if order is not None:
-            views = views.flatten(1).index_select(0, order.argsort()).view_as(views)
-        return views.permute(0, 3, 1, 2)
+        taps = None if cropped else self._taps(images, given, epoch, view)
+        if images.device.type == "cpu" and self.policy == "exact" and len(self.mean) == 3:
+            done = not (given.blurred | given.solarized | (given.strength > 0)).any()
+            pixels = self._cut_and_coloured(images, taps, given, normalise=done)
+            if done:
+                return pixels
+        else:
+            pixels = self._coloured(self._cut(images, taps, given), given)
+        pixels = self._normalise(self._finish(pixels.contiguous(), given, epoch, view))
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def _draw(
         self, index: Int64[Tensor, " batch"], epoch: int, view: int, strength: Float[Tensor, " batch"] | None
@@ -317,42 +318,51 @@ class Views:
         order = draws[:, 5:].argsort(dim=1, stable=True)
         amount = (low + (high - low) * draws[:, 1:5]).gather(1, order)
         met = (draws[:, :1] < self.jitter_probability) & (strength > 0)[order]
-        operations = torch.where(met, order, _NOTHING)
-        factor = torch.where(operations <= _SATURATION, amount, 1.0)
-        to_mean, to_grey = (torch.where(operations == kind, 1 - factor, 0.0) for kind in (_CONTRAST, _SATURATION))
-        return _Jitter(operations, factor, to_mean, to_grey, torch.where(operations == _HUE, amount, 0.0))
+        operations = torch.where(met, order, NOTHING)
+        factor = torch.where(operations <= SATURATION, amount, 1.0)
+        to_mean, to_grey = (torch.where(operations == kind, 1 - factor, 0.0) for kind in (CONTRAST, SATURATION))
+        return _Jitter(operations, factor, to_mean, to_grey, torch.where(operations == HUE, amount, 0.0))
 
-    def _cropped(self, crops: PixelBatch, given: _PerImage) -> Callable[[slice], Float32[Tensor, "some c size size"]]:
-        """Pixels of some of the crops, in 0..1."""
-        return lambda some: update(unit(crops[some]), given.flip[some], _mirrored)
-
-    def _crops(
-        self, images: PixelBatch, given: _PerImage, epoch: int, view: int
-    ) -> Callable[[slice], Float32[Tensor, "some c size size"]]:
-        """Pixels of the crops of some of the images, in 0..1."""
+    def _taps(self, images: PixelBatch, given: _PerImage, epoch: int, view: int) -> tuple[Taps, Taps]:
+        """Of which rows and columns of its image each pixel of a view is made."""
         size, scale = self._geometry(view)
         boxes = crop_boxes(self.seed, epoch, view, given.number, images.shape[2], images.shape[3], scale, self.ratio)
-        rows, columns = crop_taps(boxes, size, self.interpolation, given.flip, images.device)
+        return crop_taps(boxes, size, self.interpolation, given.flip, images.device)
 
-        def cut(some: slice) -> Tensor:
-            pixels = cut_with(images[some], rows.of(some), columns.of(some))
-            return pixels.clamp_(0, 1) if self.interpolation == "bicubic" else pixels
+    def _cut_and_coloured(
+        self, images: PixelBatch, taps: tuple[Taps, Taps] | None, given: _PerImage, normalise: bool
+    ) -> Float32[Tensor, "batch 3 size size"]:
+        """What `_cut` and `_coloured` give, on a CPU in a fraction of the time; normalised if wanted."""
+        from evensphere.data.kernels import cut_and_colour  # numba takes a while to start
 
-        return cut
+        mean, scale = _normalisation(self.mean, self.std) if normalise else (torch.zeros(3), torch.ones(3))
+        return cut_and_colour(
+            images,
+            taps or whole_taps(images.shape[2], given.flip),
+            given.jitter.operations,
+            torch.where(given.jitter.operations == HUE, given.jitter.shift, given.jitter.factor),
+            given.gray,
+            mean,
+            scale,
+            bounded=taps is not None and self.interpolation == "bicubic",
+        )
 
-    def _colours(
-        self, given: _PerImage, device: torch.device
-    ) -> Callable[[Float32[Tensor, "some c h w"], slice], Float32[Tensor, "some c h w"]]:
-        """Jitter and gray of the pixels of some of the images, which are used up."""
+    def _cut(
+        self, images: PixelBatch, taps: tuple[Taps, Taps] | None, given: _PerImage
+    ) -> Float32[Tensor, "batch c size size"]:
+        """Pixels of the crops, in 0..1."""
+        if taps is None:
+            return update(unit(images), given.flip, _mirrored)
+        pixels = cut_with(images, *taps)
+        return pixels.clamp_(0, 1) if self.interpolation == "bicubic" else pixels
+
+    def _coloured(
+        self, pixels: Float32[Tensor, "batch c size size"], given: _PerImage
+    ) -> Float32[Tensor, "batch c size size"]:
+        """Jitter and gray; `pixels` is used up."""
         if self.policy == "fast":
-            matrix = _colour_matrix(given.jitter, given.gray).to(device)
-            return lambda pixels, some: recolour(pixels, matrix.of(some))
-        blends = send(torch.stack(given.jitter[1:4]), device)
-
-        def colour(pixels: Tensor, some: slice) -> Tensor:
-            return update(_jittered(pixels, given.jitter.of(some), blends[:, some]), given.gray[some], grayscale)
-
-        return colour
+            return recolour(pixels, _colour_matrix(given.jitter, given.gray).to(pixels.device))
+        return update(_jittered(pixels, given.jitter), given.gray, grayscale)
 
     def _finish(
         self, pixels: Float32[Tensor, "batch c size size"], given: _PerImage, epoch: int, view: int
@@ -376,7 +386,7 @@ class Views:
 
     def _normalise(self, pixels: Float32[Tensor, "batch c h w"]) -> Float32[Tensor, "batch c h w"]:
         """In place: arithmetic in channels_last would have an inner loop of only C numbers."""
-        mean, scale = send(torch.tensor([self.mean, [1 / std for std in self.std]]), pixels.device)[..., None, None]
+        mean, scale = send(_normalisation(self.mean, self.std), pixels.device)[..., None, None]
         return pixels.sub_(mean).mul_(scale)
 
     def _check_geometry(self) -> None:
@@ -449,44 +459,20 @@ class Views:
                 )
 
 
-def _work(operations: Int64[Tensor, "batch 4"], most: int) -> tuple[Int64[Tensor, " batch"] | None, list[slice]]:
-    """An order of the images (None: as they come) and the pieces, in that order, in which a CPU makes views of them.
-
-    Images that meet the hue at the same place in the jitter go together, since the hue is the one operation that shares
-    no kernel with the others, and among them those with the same order. Large images go one by one.
-
-    operations: see `_Jitter`. most: images in a piece.
-    """
-    batch = len(operations)
-    if batch <= most:
-        return None, [slice(batch)]
-    if most < 8:
-        return None, [slice(i, i + 1) for i in range(batch)]
-    place = torch.where(operations == _HUE, torch.arange(4), 4).amin(1)
-    digits = torch.cat([place[:, None], operations], dim=1)
-    order = (digits * 5 ** torch.arange(4, -1, -1)).sum(1).argsort(stable=True)
-    pieces: list[slice] = []
-    for group in order.split(place.bincount().tolist()):
-        for part in group.chunk(math.ceil(len(group) / most)) if len(group) else ():
-            start = pieces[-1].stop if pieces else 0
-            pieces.append(slice(start, start + len(part)))
-    return order, pieces
+def _normalisation(mean: Sequence[float], std: Sequence[float]) -> Float32[Tensor, "2 c"]:
+    """What is taken from the channels, and by what they are multiplied then."""
+    return torch.tensor([mean, [1 / one for one in std]])
 
 
-def _jittered(
-    pixels: Float32[Tensor, "batch c h w"], jitter: _Jitter, blends: Float32[Tensor, "3 batch 4"]
-) -> Float32[Tensor, "batch c h w"]:
-    """Each image through its operations in its order: at each place those that are blends together, then the hue.
-
-    blends: factor, to_mean and to_grey of `jitter` on the device of the pixels.
-    """
-    factor, *greys = blends.unbind()
+def _jittered(pixels: Float32[Tensor, "batch c h w"], jitter: _Jitter) -> Float32[Tensor, "batch c h w"]:
+    """Each image through its operations in its order: at each place those that are blends together, then the hue."""
+    factor, *greys = send(torch.stack(jitter[1:4]), pixels.device).unbind()
     for place, operation in enumerate(jitter.operations.unbind(1)):
-        if (operation <= _SATURATION).any():
-            grey = ((operation == _CONTRAST) | (operation == _SATURATION)).any()
+        if (operation <= SATURATION).any():
+            grey = ((operation == CONTRAST) | (operation == SATURATION)).any()
             to_mean, to_grey = (pull[:, place] for pull in greys)
             pixels = blend(pixels, factor[:, place], (to_mean, to_grey) if grey else None)
-        pixels = update(pixels, operation == _HUE, adjust_hue, jitter.shift[:, place])
+        pixels = update(pixels, operation == HUE, adjust_hue, jitter.shift[:, place])
     return pixels
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from evensphere.data.separable import Taps, filter_separably
 from evensphere.ops.transfer import send
 
+BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)  # the operations of a jitter
+
 
 def blend(
     images: Float[Tensor, "batch c h w"],
@@ -112,10 +114,6 @@ class ColourMatrix(NamedTuple):
 
     matrix: Float[Tensor, "batch 3 3"]
     of_mean: Float[Tensor, "batch 3 3"]
-
-    def of(self, images: slice) -> ColourMatrix:
-        """That of some of the images."""
-        return ColourMatrix(self.matrix[images], self.of_mean[images])
 
     def to(self, device: torch.device) -> ColourMatrix:
         return ColourMatrix(*send(torch.stack(tuple(self)), device).unbind())

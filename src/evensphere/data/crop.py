@@ -125,6 +125,15 @@ def crop_taps(
     return rows.to(device), columns.to(device)
 
 
+def whole_taps(size: int, flip: Bool[Tensor, " batch"]) -> tuple[Taps, Taps]:
+    """`crop_taps` of images that are their crops already."""
+    place = torch.arange(size, dtype=torch.int32)
+    rows = place.expand(len(flip), size)
+    columns = torch.where(flip[:, None], place.flip(0), place)
+    weights = torch.ones(len(flip), size, 1)
+    return Taps(rows[..., None], weights), Taps(columns[..., None], weights)
+
+
 def cut_with(
     images: UInt8[Tensor, "batch c h w"] | Float[Tensor, "batch c h w"], rows: Taps, columns: Taps
 ) -> Float32[Tensor, "batch c height width"]:
