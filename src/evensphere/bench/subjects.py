@@ -35,6 +35,7 @@ from evensphere.bench.names import (
 from evensphere.bench.operations import count_operations
 from evensphere.data.augment import Views
 from evensphere.data.source import Batch
+from evensphere.engine.compilation import compile_networks
 from evensphere.engine.train import StepModule, Training, _take_step
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer, anchor_scores
@@ -113,6 +114,8 @@ def set_up(recipe: Recipe, training: Training, fabric: Fabric) -> Bench:
         EXACT: training,
         STREAMING: replace(training, harmonizer=streams),
     }
+    if training.compiled:
+        compile_networks(training.method)
     modules: dict[str, nn.Module] = {}
     for name, one in trainings.items():
         module = StepModule(one.method, one.harmonizer).to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from evensphere.data.augment import Views
 from evensphere.data.loader import Loader
 from evensphere.data.source import Batch
 from evensphere.engine.checkpoint import load_checkpoint, save_checkpoint
+from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
 from evensphere.engine.optim import LearningRate
 from evensphere.errors import TrainingStopped
@@ -35,6 +36,7 @@ class Training:
     """All parts of a run, built and ready.
 
     snapshot_every: how often a checkpoint is kept for good, for a look at the run's past; None keeps none.
+    compiled: whether torch compiles the networks.
     monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
     """
 
@@ -49,6 +51,7 @@ class Training:
     evaluate_every: Duration
     checkpoint_every: Duration
     snapshot_every: Duration | None = None
+    compiled: bool = False
     monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
 
     @property
@@ -92,6 +95,8 @@ def fit(
 
     Raises TrainingStopped when the loss is no longer finite.
     """
+    if training.compiled:
+        compile_networks(training.method)
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
     first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device)

@@ -38,7 +38,7 @@ _AFTER_WARM_UP = (
 _REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", "seed")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
-_SELDOM = ("stages", "images", "teachers")
+_SELDOM = ("stages", "images", "teachers", "compile")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
@@ -52,6 +52,7 @@ class Recipe:
     epochs, batch_size (over all processes): at least 1 and 2.
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
     storage: where the images are while training, one of STORAGES (see data/storage.py).
+    compile: whether torch compiles the encoder (see engine/compilation.py).
     evaluate_every, checkpoint_every: durations. snapshot_every: how often a checkpoint is kept for good.
     metrics: of the finished encoder. monitor: quick ones on validation images, while training.
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
@@ -78,6 +79,7 @@ class Recipe:
     precision: str = "auto"
     workers: int | None = None
     storage: str = "auto"
+    compile: bool = False
     evaluate_every: str = "10 epochs"
     checkpoint_every: str = "5 epochs"
     snapshot_every: str | None = None
@@ -271,6 +273,8 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
         hint = get_type_hints(Recipe)[head]
         if hint == tuple[str, ...]:  # --set monitor=knn,probe
             value = tuple(filter(None, str(value).split(",")))
+        if hint is bool and not isinstance(value, bool):
+            raise InputError(f"{head} = {value!r} was given; it takes true or false.")
         changed = {head: str(value) if hint is str or (hint == str | None and value is not None) else value}
     return replace(recipe, **changed)
 

@@ -28,6 +28,7 @@ from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.data.stream import Stream
 from evensphere.data.stream_loader import StreamLoader
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
+from evensphere.engine.compilation import check_compiler
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
@@ -103,6 +104,8 @@ def train_whole(
         recipe = begun_recipe(recipe, run, resume)
     elif branch is not None:
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
+    if recipe.compile:
+        check_compiler()
     splits = splits_of(recipe)
     fabric = launch(with_precision(recipe).precision)
     if begun:
@@ -220,6 +223,7 @@ def build_training(
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
+        compiled=recipe.compile,
         monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
     )
 
