@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
@@ -147,11 +147,21 @@ def _resampling(start: Int64[Tensor, " batch"], extent: Int64[Tensor, " batch"],
     """Which input pixels, of start .. start + extent - 1 in its row, each of `size` output pixels is made of.
 
     Output i is centred on (i + 1/2) extent/size in the crop. Both centres are multiples of 1/(2 size), so their
-    distance is first counted in that unit, where it is a whole number, and rounded once.
+    distance is first counted in that unit, where it is a whole number, and rounded once. Where in the image the crop
+    lies makes no difference to its weights, and a batch of small images has few extents: each is worked out once.
     """
+    extents, which = extent.unique(return_inverse=True)
+    pixel, weights = _resampling_of_extents(extents, size, interpolation)
+    return Taps(pixel[which].add_(start[:, None, None].int()), weights[which])
+
+
+def _resampling_of_extents(
+    extent: Int64[Tensor, " extents"], size: int, interpolation: str
+) -> tuple[Int32[Tensor, "extents out taps"], Float32[Tensor, "extents out taps"]]:
+    """`_resampling` of crops that begin at pixel 0."""
     reach = 1 if interpolation == "bilinear" else 2  # of the filter, in pixels of the coarser grid
     most = math.ceil(2 * reach * max(int(extent.max()), size) / size)  # pixels within reach
-    start, extent = start[:, None], extent[:, None].double()
+    extent = extent[:, None].double()
     unit = 2 * extent.clamp(min=size)  # the filter grows with the crop when it shrinks it: antialiasing
     centre = torch.arange(1, 2 * size, 2) * extent
     first = (centre - reach * unit - size).div_(2 * size).floor_().add_(1)
@@ -161,8 +171,8 @@ def _resampling(start: Int64[Tensor, " batch"], extent: Int64[Tensor, " batch"],
     weights = _triangle(distance, unit) if interpolation == "bilinear" else _cubic(distance.div_(unit))
     weights.mul_(pixel >= 0).mul_(pixel < extent)
     weights.div_(weights.sum(0))
-    pixel = torch.minimum(pixel.clamp_(min=0), extent - 1).add_(start)
-    return Taps(pixel.int().permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous())
+    pixel = torch.minimum(pixel.clamp_(min=0), extent - 1)
+    return pixel.int().permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous()
 
 
 def _triangle(

@@ -71,13 +71,14 @@ def cut_and_colour(
 def _views(images, rows, row_weights, columns, column_weights, operations, amount, gray, views, mean, scale, bounded):
     """`cut_and_colour` of all images given."""
     size = views.shape[1]
+    row, column = np.empty(images.shape[3], np.float32), np.empty(size, np.float32)
     columns_first = np.empty((images.shape[3], size), np.float32)
     planes = np.empty((3, size * size), np.float32)
     luma = np.empty(size * size, np.float32)
     for i in range(len(images)):
         for channel in range(3):
-            _filter_rows(images[i, channel], rows[i], row_weights[i], columns_first)
-            _filter_columns(columns_first, columns[i], column_weights[i], planes[channel])
+            _filter_rows(images[i, channel], rows[i], row_weights[i], row, columns_first)
+            _filter_columns(columns_first, columns[i], column_weights[i], column, planes[channel])
         if bounded:
             _blend(planes, _ONE, _ZERO)
         for place in range(operations.shape[1]):
@@ -100,34 +101,35 @@ def _views(images, rows, row_weights, columns, column_weights, operations, amoun
 
 
 @_compiled
-def _filter_rows(image, rows, weights, filtered):
-    """Each of the S rows of the crop from the image's; written as columns."""
+def _filter_rows(image, rows, weights, row, filtered):
+    """Each of the S rows of the crop from the image's; written as columns. Here and below arrays are indexed, never
+    sliced: a slice is an object, which would cost more than the few numbers it holds."""
     width, size = filtered.shape
-    row = np.empty(width, np.float32)
     for i in range(size):
-        row[:] = _ZERO
+        for j in range(width):
+            row[j] = _ZERO
         for tap in range(rows.shape[1]):
-            weight = weights[i, tap]
+            source, weight = rows[i, tap], weights[i, tap]
             if weight != _ZERO:
-                source = image[rows[i, tap]]
                 for j in range(width):
-                    row[j] += weight * np.float32(source[j])
+                    row[j] += weight * np.float32(image[source, j])
         for j in range(width):
             filtered[j, i] = row[j]
 
 
 @_compiled
-def _filter_columns(filtered, columns, weights, plane):
+def _filter_columns(filtered, columns, weights, column, plane):
     size = filtered.shape[1]
     for j in range(size):
-        column = plane[j * size : (j + 1) * size]
-        column[:] = _ZERO
+        for i in range(size):
+            column[i] = _ZERO
         for tap in range(columns.shape[1]):
-            weight = weights[j, tap]
+            source, weight = columns[j, tap], weights[j, tap]
             if weight != _ZERO:
-                source = filtered[columns[j, tap]]
                 for i in range(size):
-                    column[i] += weight * source[i]
+                    column[i] += weight * filtered[source, i]
+        for i in range(size):
+            plane[j * size + i] = column[i]
 
 
 @_compiled

@@ -53,13 +53,13 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
         return (positive - logits.logsumexp(1)).view(2, -1)
 
 
-_SHARPEST = 0.05  # below, exp((cosine - 1) / temperature) of all negatives of an embedding may vanish in float32
+_SHARPEST = 0.05  # from here on exp(cosine / temperature) is far from the ends of float32's range
 
 
 class _SymmetricShare(torch.autograd.Function):
     """`_log_positive_share` of 2B unit vectors that are all here, by hand: in less than half the time.
 
-    The matrix E of exp((cosine - 1) / temperature) is symmetric, so that what reaches a vector as a query and what
+    The matrix E of exp(cosine / temperature) is symmetric, so that what reaches a vector as a query and what
     reaches it as a key are one matrix product. With r the row sums of E and g the gradient of the shares,
 
         dz = -(1/t) (E * (g_i / r_i + g_j / r_j) - (g_i + g_j where j is the partner of i)) z
@@ -68,7 +68,8 @@ class _SymmetricShare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, z: Tensor, temperature: float) -> Tensor:
         batch = len(z) // 2
-        shares = (z @ z.T).sub_(1).div_(temperature)
+        scaled = z * temperature**-0.5
+        shares = scaled @ scaled.T
         shares.fill_diagonal_(-torch.inf)  # an embedding is no negative of its own
         positive = shares.diagonal(batch).repeat(2)
         total = shares.exp_().sum(1)
