@@ -21,6 +21,7 @@ CHECKED = (
     "reproduce",
     "bench",
     "rundir",
+    "disk",
     "errors",
 )
 install_import_hook([f"evensphere.{part}" for part in CHECKED], "signature_checks.typechecked")

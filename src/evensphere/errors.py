@@ -16,6 +16,17 @@ class TrainingStopped(RuntimeError):
     """Training cannot go on (the loss is no longer finite, say); the message says where, why, and what to do."""
 
 
+class TrainingInterrupted(SystemExit):
+    """Training was asked to stop and did, after a checkpoint. Uncaught it ends the program with its exit code.
+
+    sentence: where it stopped, and how to go on.
+    """
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(code)
+        self.sentence = sentence
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a list: "unknown method 'simlcr'; did you mean 'simclr'?"."""
     known = sorted(known)

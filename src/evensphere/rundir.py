@@ -1,4 +1,4 @@
-"""A run on disk: the names of its files, their formats, the one atomic write, the lock.
+"""A run on disk: the names of its files, their formats, the lock.
 
 The run folder is the interface between the commands: `train` writes it; evaluate, report and the rest only read what
 is there and add their own file. Nothing here imports torch, so the command line can look into a run at once.
@@ -12,6 +12,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
+    RUN/best.safetensors      the encoder when its validation accuracy was highest (no file without validation images)
 """
 
 from __future__ import annotations
@@ -27,19 +28,11 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from evensphere.disk import DiskError, append, atomic_write, clear_parts, make_folder, remove, rename, truncate
 from evensphere.errors import InputError
 
 Split = Literal["test", "validation"]  # labelled images that an encoder is scored on
-
-
-def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing: aside, to the disk, then renamed over the old one."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+Which = Literal["last", "best"]  # of a run's encoders
 
 
 class RunDir:
@@ -53,6 +46,7 @@ class RunDir:
         self.stages = self.path / "stages"
         self.checkpoints = self.path / "checkpoints"
         self.encoder_file = self.path / "encoder.safetensors"
+        self.best_file = self.path / "best.safetensors"
         self.evaluation_file = self.path / "eval.json"
         self.validation_file = self.path / "validation.json"
         self.report_file = self.path / "report.html"
@@ -74,14 +68,15 @@ class RunDir:
     def create(self) -> None:
         """Make the folder. Raises InputError where that is impossible."""
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write a run to {self.path}: {error.strerror}; choose another --out.") from error
+            make_folder(self.checkpoints)
+        except DiskError as error:
+            raise InputError(f"Cannot write a run to {self.path}: {error.reason}; choose another --out.") from error
         if not os.access(self.path, os.W_OK):
             raise InputError(f"Cannot write a run to {self.path}: permission denied; choose another --out.")
 
     def lock(self) -> FileLock:
-        """Take the run for this process; held until released or the process ends. Raises InputError if it is taken."""
+        """Take the run for this process; held until released or the process ends. What a process that died here left
+        half written goes. Raises InputError if the run is taken, or cannot be written to."""
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -89,6 +84,10 @@ class RunDir:
             raise InputError(
                 f"{self.path} is in use by another process; wait for it to end or choose another --out."
             ) from None
+        except OSError as error:
+            raise DiskError(self.path / ".lock", error) from error
+        for folder in (self.path, self.checkpoints):
+            clear_parts(folder)
         return lock
 
     # --- recipe, environment, results ---------------------------------------------------------------------------------
@@ -108,13 +107,14 @@ class RunDir:
         """What the run ran on, empty where that is not known."""
         return self._read_object(self.environment_file)
 
-    def results_file(self, split: Split) -> Path:
-        """Where the metrics on a split of the labelled images are written."""
-        return self.evaluation_file if split == "test" else self.validation_file
+    def results_file(self, split: Split, encoder: Which = "last") -> Path:
+        """Where the metrics of an encoder on a split of the labelled images are written."""
+        file = self.evaluation_file if split == "test" else self.validation_file
+        return file if encoder == "last" else file.with_name(f"{file.stem}-best.json")
 
-    def read_results(self, split: Split) -> dict[str, Any]:
-        """The metrics on a split, empty where there are none (or none that can be read)."""
-        return self._read_object(self.results_file(split))
+    def read_results(self, split: Split, encoder: Which = "last") -> dict[str, Any]:
+        """The metrics of an encoder on a split, empty where there are none (or none that can be read)."""
+        return self._read_object(self.results_file(split, encoder))
 
     def _read_object(self, file: Path) -> dict[str, Any]:
         try:
@@ -155,10 +155,7 @@ class RunDir:
     # --- metrics: appended line by line, cut back to the checkpoint on resume -----------------------------------------
 
     def append_metrics(self, event: Mapping[str, Any]) -> None:
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps(event) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.metrics_file, json.dumps(event) + "\n")
 
     def metrics_size(self) -> int:
         """Bytes written so far; a checkpoint stores it so that a resumed run can drop the lines written after it."""
@@ -166,7 +163,20 @@ class RunDir:
 
     def truncate_metrics(self, size: int) -> None:
         if self.metrics_file.exists():
-            os.truncate(self.metrics_file, size)
+            truncate(self.metrics_file, size)
+
+    def best_evaluation(self) -> tuple[int, float] | None:
+        """(steps taken, accuracy) where the average of the recipe's first monitor on validation images was highest, the
+        first time if several; None before the first evaluation."""
+        best: tuple[int, float] | None = None
+        for event in self.read_metrics():
+            scores = {name: score for name, score in event.items() if name not in ("event", "step", "epoch", "stage")}
+            if event["event"] != "evaluation" or not scores:
+                continue
+            average = next(iter(scores.values()))
+            if average is not None and (best is None or average > best[1]):
+                best = event["step"] + 1, average
+        return best
 
     def read_metrics(self, size: int | None = None) -> list[dict[str, Any]]:
         """Every complete event, of the first `size` bytes if given. A last line cut short by a kill is left out."""
@@ -202,8 +212,20 @@ class RunDir:
         found = (re.fullmatch(r"step-(\d+)\.pt", file.name) for file in self.checkpoints.glob("step-*.pt"))
         return sorted(int(match[1]) for match in found if match)
 
-    def prune_checkpoints(self, keep: int, milestones: Iterable[int] = ()) -> None:
-        """Delete all but the last `keep` checkpoints and those at the `milestones`."""
+    def prune_checkpoints(self, keep: int, others: Iterable[int] = ()) -> None:
+        """Delete all but the last `keep` checkpoints and those of the steps in `others`."""
+        kept = set(others)
         for step in self.checkpoint_steps()[:-keep]:
-            if step not in set(milestones):
-                self.checkpoint_file(step).unlink()
+            if step not in kept:
+                remove(self.checkpoint_file(step))
+
+    def set_aside(self, step: int) -> None:
+        """Have a checkpoint that cannot be read count no longer. It stays, as step-N.pt.damaged."""
+        file = self.checkpoint_file(step)
+        rename(file, f"{file.name}.damaged")
+
+    def begin_anew(self) -> None:
+        """Forget what a beginning that was cut short left behind, before there was a run."""
+        for step in self.checkpoint_steps():
+            remove(self.checkpoint_file(step))
+        self.truncate_metrics(0)

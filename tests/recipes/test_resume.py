@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +17,10 @@ from sklearn.datasets import load_digits
 
 from evensphere.engine import train as engine
 from evensphere.ops.schedule import Progress
-from evensphere.recipes.recipe import get_recipe
+from evensphere.recipes.recipe import Recipe, get_recipe
+from evensphere.recipes.run import evaluate
 from evensphere.recipes.run import train as train_recipe
+from evensphere.report import write_report
 from evensphere.rundir import RunDir
 
 # 61 images in batches of 16: three full ones and a partial one of 13, so 4 steps an epoch; GH from epoch 3 of 6, with a
@@ -30,9 +33,9 @@ SETTINGS = [
 ]  # fmt: skip
 
 # One process imports everything once; each job is a fork of it that trains and, maybe, dies without a word: before the
-# optimiser step `kill_step`, or half-way through writing `kill_file`.
+# optimiser step `kill_step`, half-way through writing `kill_file`, or after `kill_after` seconds.
 SCRIPT = """
-import json, os, sys
+import json, os, sys, time
 import torch
 torch.set_num_threads(1)
 from evensphere import rundir
@@ -56,15 +59,31 @@ def go(images, out, kill_step, kill_file, settings):
     train(with_data(get_recipe("folder"), images).set(settings), out, resume=True)
 
 for job in json.loads(sys.argv[1]):
+    *job, kill_after, settings = job
     child = os.fork()
     if child == 0:
-        go(*job)
+        go(*job, settings)
         os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, 9)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
-Death = tuple[int | None, str]
-NO_DEATH: Death = (None, "")
+Death = tuple[int | None, str, float | None]
+NO_DEATH: Death = (None, "", None)
+
+
+def before_step(step: int) -> Death:
+    return step, "", None
+
+
+def inside(file: str) -> Death:
+    return None, file, None
+
+
+def after(seconds: float) -> Death:
+    return None, "", seconds
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +131,19 @@ def test_a_run_killed_again_and_again_equals_one_never_stopped(images: Path, tmp
     assert (resolved["num_images"], resolved["steps_per_epoch"], resolved["warm_up_steps"]) == (61, 4, 12)
 
     deaths: list[Death] = [
-        (1, ""),  # before the first checkpoint: start over
-        (5, ""),  # in the middle of an epoch
-        (None, "step-000000009.pt"),  # half-way through writing a checkpoint
-        (11, ""),  # before the last step of the warm-up, in the partial batch
-        (12, ""),  # at the stage change
-        (14, ""),  # inside the ramp
-        (None, "step-000000024.pt"),  # the last checkpoint of all
+        before_step(1),  # before the first checkpoint: start over
+        before_step(5),  # in the middle of an epoch
+        inside("step-000000009.pt"),  # half-way through writing a checkpoint
+        before_step(11),  # before the last step of the warm-up, in the partial batch
+        before_step(12),  # at the stage change
+        before_step(14),  # inside the ramp
+        inside("step-000000024.pt"),  # the last checkpoint of all
     ]
     assert train(images, killed.path, [*deaths, NO_DEATH]) == [-9] * len(deaths) + [0]
 
     assert killed.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
     assert killed.encoder_file.read_bytes() == unbroken.encoder_file.read_bytes()
+    assert not list(killed.path.rglob("*.part")), "what was half written is gone"
     assert killed.checkpoint_steps() == unbroken.checkpoint_steps()
     states = [flatten(torch.load(run.checkpoint_file(24), weights_only=True)) for run in (unbroken, killed)]
     assert states[0].keys() == states[1].keys()
@@ -151,6 +171,21 @@ class Stopped(Exception):
     """Instead of a power cut."""
 
 
+def stop_before(step: int, recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train up to a step and no further."""
+    take_step = engine._take_step
+
+    def dying(training: Any, step_module: Any, batch: Any, progress: Progress, fabric: Any) -> dict[str, Any]:
+        if progress.step == step:
+            raise Stopped
+        return take_step(training, step_module, batch, progress, fabric)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_take_step", dying)
+        with pytest.raises(Stopped):
+            train_recipe(recipe, out)
+
+
 def stopped_and_resumed(settings: list[str], path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Two epochs of six steps, stopped inside the second and resumed, against the same run unbroken: the same bytes.
 
@@ -158,19 +193,9 @@ def stopped_and_resumed(settings: list[str], path: Path, monkeypatch: pytest.Mon
     """
     small = ["epochs=2", "backbone.width=4", "batch_size=64", "checkpoint_every=4 steps", "evaluate_every=2 epochs"]
     recipe = get_recipe("digits-lt").set([*small, *settings])
-    take_step = engine._take_step
-
-    def dying(training: Any, step_module: Any, batch: Any, progress: Progress, fabric: Any) -> dict[str, Any]:
-        if progress.step == 9:
-            raise Stopped
-        return take_step(training, step_module, batch, progress, fabric)
-
     unbroken, stopped = RunDir(path / "unbroken"), RunDir(path / "stopped")
     train_recipe(recipe, unbroken.path)
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "_take_step", dying)
-        with pytest.raises(Stopped):
-            train_recipe(recipe, stopped.path)
+    stop_before(9, recipe, stopped.path, monkeypatch)
     assert stopped.checkpoint_steps()[-1] == 8, "two steps into an epoch of six"
     train_recipe(recipe, stopped.path, resume=True)
     assert stopped.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
@@ -206,16 +231,56 @@ def test_rwsam_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     stopped_and_resumed([*settings, "schedule.middle=0.03"], tmp_path, monkeypatch)
 
 
+def test_a_run_whose_folder_has_moved_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renamed between a stop and the rest, and again before it is evaluated and reported."""
+    recipe = get_recipe("digits-lt").set(["epochs=2", "backbone.width=4", "batch_size=64", "checkpoint_every=4 steps"])
+    whole = RunDir(train_recipe(recipe, tmp_path / "whole"))
+    (tmp_path / "begun").mkdir()
+    stop_before(9, recipe, tmp_path / "begun" / "run", monkeypatch)
+    moved = RunDir((tmp_path / "begun").rename(tmp_path / "elsewhere") / "run")
+    train_recipe(recipe, moved.path, resume=True)
+    assert moved.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+    again = moved.path.rename(tmp_path / "again")
+    assert evaluate(again) == evaluate(whole.path)
+    assert write_report(again) == again / "report.html"
+
+
+def contents(run: RunDir) -> list[object]:
+    """Metrics, encoders, and by its checksum the last checkpoint: weights, optimiser, pi and every memory."""
+    files = [run.metrics_file, run.encoder_file, run.best_file]
+    found = [file.read_bytes() if file.exists() else None for file in files]
+    return [*found, torch.load(run.checkpoint_file(24), weights_only=True)["sha256"]]
+
+
+def test_a_run_killed_three_times_at_random_moments_equals_one_never_stopped(images: Path, tmp_path: Path) -> None:
+    unbroken, killed = RunDir(tmp_path / "unbroken"), RunDir(tmp_path / "killed")
+    started = time.perf_counter()
+    assert train(images, unbroken.path, [NO_DEATH, NO_DEATH]) == [0, 0]  # the second has nothing to do
+    most = (time.perf_counter() - started) / 2
+    random = Random(1)
+    codes = train(images, killed.path, [*(after(random.uniform(0, most)) for _ in range(3)), NO_DEATH])
+    assert codes[-1] == 0
+    assert contents(killed) == contents(unbroken)
+
+
 @pytest.mark.soak
-def test_a_run_killed_at_random_moments_equals_one_never_stopped(images: Path, tmp_path: Path) -> None:
+def test_fifty_runs_killed_at_random_moments_equal_one_never_stopped(images: Path, tmp_path: Path) -> None:
+    """Each is killed after random times, before random steps and inside the writing of random checkpoints."""
     unbroken = RunDir(tmp_path / "unbroken")
     assert train(images, unbroken.path, [NO_DEATH]) == [0]
-    random = Random(0)
-    for attempt in range(10):
+    started = time.perf_counter()
+    assert train(images, tmp_path / "timed", [NO_DEATH, NO_DEATH]) == [0, 0]
+    most = (time.perf_counter() - started) / 2
+    random, kills = Random(0), 0
+    for attempt in range(50):
         killed = RunDir(tmp_path / f"killed{attempt}")
-        steps: list[Death] = [(step, "") for step in sorted(random.sample(range(24), 4))]
-        files: list[Death] = [(None, f"step-{step:09d}.pt") for step in sorted(random.sample(range(3, 25, 3), 2))]
-        train(images, killed.path, sorted(steps + files, key=lambda _: random.random()))
+        deaths = [
+            *(after(random.uniform(0, most)) for _ in range(3)),
+            *(before_step(random.randrange(24)) for _ in range(2)),
+            *(inside(f"step-{3 * random.randint(1, 8):09d}.pt") for _ in range(2)),
+        ]
+        random.shuffle(deaths)
+        kills += train(images, killed.path, deaths).count(-9)
         assert train(images, killed.path, [NO_DEATH]) == [0]
-        assert killed.metrics_file.read_bytes() == unbroken.metrics_file.read_bytes()
-        assert killed.encoder_file.read_bytes() == unbroken.encoder_file.read_bytes()
+        assert contents(killed) == contents(unbroken)
+    print(f"50 runs, {kills} kills, all resumed to the same bits")

@@ -321,14 +321,6 @@ def test_a_run_in_use_is_refused(finished: RunDir) -> None:
     assert "in use" in str(refused[0])
 
 
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
-    run = RunDir(train(tiny(), tmp_path / "run"))
-    run.encoder_file.unlink()
-    run.checkpoint_file(run.checkpoint_steps()[-1]).write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="cannot be read"):
-        train(tiny(), run.path, resume=True)
-
-
 def test_sizes_follow_from_the_data() -> None:
     source = ArraySource("zeros", torch.zeros(5000, 1, 80, 100, dtype=torch.uint8))
     recipe = get_recipe("folder")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from evensphere.rundir import atomic_write
+from evensphere.disk import atomic_write
 
 
 class Row(NamedTuple):

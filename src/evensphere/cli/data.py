@@ -112,10 +112,11 @@ class _Reading:
 
 def _write(inspection: Inspection, kind: str, paths: Sequence[str], out: Path) -> list[Path]:
     from evensphere.data.contact_sheet import draw_contact_sheet
+    from evensphere.disk import make_folder
     from evensphere.metrics.groups import class_groups
     from evensphere.rundir import RunDir
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     files = [out / "contact_sheet.png", out / "inspection.json", out / "skipped.csv"]
     draw_contact_sheet(inspection, files[0])
     content = inspection.to_json()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evensphere.rundir import RunDir, Split
+from evensphere.rundir import RunDir, Split, Which
 
 NAME = "evaluate"
 
@@ -27,15 +27,21 @@ def run(
     split: Annotated[
         Split, typer.Option(help="test; or validation, by which settings are chosen (writes validation.json).")
     ] = "test",
+    encoder: Annotated[
+        Which, typer.Option(help="last; or best on validation images while training (writes eval-best.json).")
+    ] = "last",
+    out: Annotated[
+        Path | None, typer.Option(help="Scores to write, where the run is read-only [default: RUN/eval.json].")
+    ] = None,
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
     from rich.console import Console
 
     from evensphere.recipes.run import evaluate
 
-    results = evaluate(folder, data or None, metric, Console(stderr=True, highlight=False), split)
+    results = evaluate(folder, data or None, metric, Console(stderr=True, highlight=False), split, encoder, out)
     Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
-    typer.echo(f"Written: {RunDir(folder).results_file(split)}\nNext: evensphere report {folder}")
+    typer.echo(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: evensphere report {folder}")
 
 
 def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

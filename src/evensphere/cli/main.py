@@ -15,7 +15,8 @@ from rich.console import Console
 
 from evensphere import __version__
 from evensphere.cli import bench, data, evaluate, methods, quickstart, recipes, report, reproduce, split, toy, train
-from evensphere.errors import InputError, TrainingStopped
+from evensphere.engine.stop import requeue_between_runs
+from evensphere.errors import InputError, TrainingInterrupted, TrainingStopped
 
 app = typer.Typer(
     help="Learn image representations from unlabelled, long-tailed data. Start with `evensphere quickstart`.",
@@ -53,19 +54,22 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    requeue_between_runs()
     try:
         app(arguments)
-    except (InputError, TrainingStopped, KeyboardInterrupt, OSError) as error:
+    except TrainingInterrupted as stop:
+        _say(stop.sentence)
+        raise SystemExit(stop.code) from None
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            _say("Stopped. The same command goes on where that can be (`train` with --resume).")
+        raise
+    except (InputError, TrainingStopped, OSError) as error:
         if debug:
             raise
-        raise SystemExit(_explain(error)) from None
+        _say(str(error))
+        raise SystemExit(1 if isinstance(error, TrainingStopped) else 2) from None
 
 
-def _explain(error: BaseException) -> int:
-    """Say what happened in one sentence; the exit code."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    if isinstance(error, KeyboardInterrupt):
-        console.print("Stopped. Add --resume to the same command to go on from the last checkpoint.")
-        return 130
-    console.print(str(error), markup=False)
-    return 1 if isinstance(error, TrainingStopped) else 2
+def _say(sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, markup=False)

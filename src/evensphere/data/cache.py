@@ -12,6 +12,7 @@ time of change and of the resolution, so that a changed file makes another cache
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from filelock import FileLock, Timeout
 from evensphere.data.packed import Found, MappedFile, PackedSource, Packer, Progress
 from evensphere.data.scan import See, scan
 from evensphere.data.source import Source
-from evensphere.rundir import atomic_write
+from evensphere.disk import atomic_file, atomic_write, clear_parts, make_folder
 
 VERSION = 1
 
@@ -67,7 +68,7 @@ def build_cache(
     name = identity(source, side)
     assert name is not None
     folder = cache_root() / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -90,12 +91,13 @@ def build_cache(
 
 def _build(folder: Path, source: Source, side: int, workers: int, progress: Progress | None, see: See | None) -> None:
     try:
-        with (folder / "pixels.u8").open("wb") as file:
+        clear_parts(folder)
+        with atomic_file(folder / "pixels.u8") as file:
             packer = Packer(len(source), side, lambda pixels: file.write(pixels.data), see)
             unreadable = scan(source, workers, progress, packer.see)
-            file.flush()
-            os.fsync(file.fileno())
-        np.save(folder / "index.npy", packer.index)
+        index = io.BytesIO()
+        np.save(index, packer.index)
+        atomic_write(folder / "index.npy", index.getvalue())
         manifest = {
             "version": VERSION,
             "identity": folder.name,

@@ -11,6 +11,7 @@ refuses lists that were changed since.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -28,8 +29,8 @@ from evensphere.data import SOURCES
 from evensphere.data.kinds import CARD
 from evensphere.data.partition import Division, divide
 from evensphere.data.source import Source, Splits, take
+from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
-from evensphere.rundir import atomic_write
 
 _OFFICIAL = "official"  # a part that the source itself holds apart
 
@@ -88,8 +89,8 @@ def write_split(
 
 
 def _create(out: Path) -> None:
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         taken = next((entry.name for entry in out.iterdir() if entry.name == CARD or entry.suffix == ".txt"), None)
     except OSError as error:
         raise InputError(f"Cannot write a split to {out}: {error.strerror}; choose another --out.") from error
@@ -216,7 +217,9 @@ def draw_counts(card: Mapping[str, Any], file: Path) -> None:
     axes.set_title(_title(card, train), fontsize=11)
     figure.legend(loc="outside right upper", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    atomic_write(file, png.getvalue())
 
 
 def _title(card: Mapping[str, Any], train: Sequence[int]) -> str:

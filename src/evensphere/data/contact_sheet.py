@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from evensphere.data.inspection import Inspection, sample
 from evensphere.data.source import Source, UnreadableImage
+from evensphere.disk import atomic_write
 
 COLUMNS = 8
 BURST_ROWS = 4
@@ -45,7 +47,9 @@ def draw_contact_sheet(inspection: Inspection, file: Path, number: int = 64) -> 
     rows = [_Row("", [("", chosen[start : start + COLUMNS])]) for start in range(0, len(chosen), COLUMNS)]
     rows[:1] = [_Row(heading, rows[0].groups if rows else [])]
     rows += _burst_rows(inspection.bursts)
-    _draw(source, rows).save(file)
+    png = io.BytesIO()
+    _draw(source, rows).save(png, format="png")
+    atomic_write(file, png.getvalue())
 
 
 def _burst_rows(bursts: Sequence[Sequence[int]]) -> list[_Row]:

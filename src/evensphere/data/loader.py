@@ -95,6 +95,7 @@ class Loader:
             batch_sampler=_Once(keys),
             num_workers=self.workers,
             collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
         for batch, failed in decoded:
@@ -105,6 +106,13 @@ class Loader:
                     "is the data still where it was?"
                 )
             yield batch
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """A group of its own for each worker: Ctrl-C and its like are sent to a whole group, and a run that is asked to
+    stop needs its workers to finish the step."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _default_workers(source: Source) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from evensphere.disk import make_folder
 from evensphere.errors import InputError
 
 
@@ -28,7 +29,7 @@ def downloading(name: str, root: Path, address: str) -> Iterator[None]:
     Raises InputError where it fails.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         with FileLock(root / f"{name}.lock"):
             yield
     except (OSError, HTTPException, RuntimeError) as error:

@@ -1,39 +1,77 @@
-"""Checkpoints: everything a stopped run needs to go on as if it had never stopped, in one file written in one piece."""
+"""Checkpoints: everything a stopped run needs to go on as if it had never stopped, in one file written in one piece.
+
+Each carries its checksum inside, so that there is no second file that a power cut could leave behind or ahead. One that
+is not what was written is passed over for the one before.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors.torch import load as load_safetensors
+from rich.console import Console
+from safetensors import safe_open
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
+from evensphere.disk import atomic_write
 from evensphere.errors import InputError
-from evensphere.rundir import RunDir, atomic_write
+from evensphere.rundir import RunDir, Which
 
 Heritage = Literal["kept", "fresh", "none"]
 
 FORMAT = 1
 KEPT = 2  # one to go on from, one in case the disk loses it
+_CHECKSUM = "sha256"
 
 
 def save_checkpoint(
-    run: RunDir, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, milestones: tuple[int, ...] = ()
+    run: RunDir,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    milestones: tuple[int, ...] = (),
+    keep: int = KEPT,
 ) -> None:
-    """Write the state of a run after `step` steps, then drop checkpoints no longer needed."""
+    """Write the state of a run after `step` steps, then drop checkpoints no longer needed: all but the last `keep`, the
+    best one (see `RunDir.best_evaluation`) and the milestones."""
     state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
     _write(run, state)
-    run.prune_checkpoints(KEPT, milestones)
+    best = run.best_evaluation()
+    run.prune_checkpoints(keep, milestones if best is None else (*milestones, best[0]))
 
 
 def _write(run: RunDir, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    torch.save(state, buffer)
-    atomic_write(run.checkpoint_file(state["step"]), buffer.getvalue())
+    torch.save(state | {_CHECKSUM: checksum(state)}, buffer)
+    atomic_write(run.checkpoint_file(state["step"]), buffer.getbuffer())
+
+
+def checksum(state: object) -> str:
+    """SHA-256 of all tensors and values of a state, and of their names: whatever device and file they are in."""
+    digest = hashlib.sha256()
+
+    def add(value: object, name: str) -> None:
+        if isinstance(value, Mapping):
+            for key in sorted(value, key=repr):
+                add(value[key], f"{name}/{key!r}")
+        elif isinstance(value, list | tuple):
+            for i, one in enumerate(value):
+                add(one, f"{name}/{i}")
+        elif isinstance(value, torch.Tensor):
+            digest.update(f"{name}: {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        else:
+            digest.update(f"{name}: {value!r}\n".encode())
+
+    add(state, "")
+    return digest.hexdigest()
 
 
 class Position(NamedTuple):
@@ -44,16 +82,24 @@ class Position(NamedTuple):
     fresh: bool
 
 
-def load_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Position:
-    """Restore the newest checkpoint and cut metrics.jsonl back to it.
+def load_checkpoint(
+    run: RunDir,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    console: Console | None = None,
+) -> Position:
+    """Restore the newest checkpoint that is whole and cut metrics.jsonl back to it.
 
     Without a checkpoint the run starts over: that is what going on from nothing means.
+    console: where it is said which checkpoint that is. Raises InputError if there are checkpoints and none is whole.
     """
-    steps = run.checkpoint_steps()
-    if not steps:
+    console = console or Console(quiet=True)
+    if not run.checkpoint_steps():
         run.truncate_metrics(0)
         return Position(0, fresh=False)
-    state = read_checkpoint(run, steps[-1], device)
+    state = _newest(run, device, console)
+    console.print(_going_on(run, state["step"]), soft_wrap=True)
     fresh = bool(state.get("fresh_harmonizer"))
     missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
     assert all(_is_harmonizers(name) for name in missing), missing
@@ -62,13 +108,49 @@ def load_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimi
     return Position(int(state["step"]), fresh)
 
 
+def _newest(run: RunDir, device: torch.device, console: Console) -> dict[str, Any]:
+    """The newest checkpoint that is whole, and has the metrics that were written before it. Those after it no longer
+    count, once there is one."""
+    damaged: list[tuple[int, DamagedFile]] = []
+    for step in reversed(run.checkpoint_steps()):
+        try:
+            state = read_checkpoint(run, step, device)
+            if run.metrics_size() < state["metrics_size"]:
+                raise DamagedFile(f"{run.metrics_file} ends before the checkpoint of step {step} was written")
+        except DamagedFile as error:
+            damaged.append((step, error))
+            continue
+        for lost, reason in damaged:
+            console.print(f"{str(reason).removesuffix('.')}; the one before is taken.", soft_wrap=True)
+            run.set_aside(lost)
+        return state
+    raise InputError(f"None of the {len(damaged)} checkpoints of {run.path} can be used; the newest: {damaged[0][1]}")
+
+
+def _going_on(run: RunDir, step: int) -> str:
+    last = max((event["step"] + 1 for event in run.read_metrics() if event["event"] == "step"), default=0)
+    repeated = f"; the steps after it, of which {last} is the last one known, are trained again" if last > step else ""
+    return f"Going on from the checkpoint of step {step}{repeated}."
+
+
+class DamagedFile(InputError):
+    """A file of a run is not what was written."""
+
+
 def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What was saved after `step` steps. Raises InputError where that cannot be read."""
+    """What was saved after `step` steps. Raises InputError where that cannot be read: a DamagedFile if it is not what
+    was written."""
     file = run.checkpoint_file(step)
     try:
         state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        expected = state.pop(_CHECKSUM, None)  # the first versions wrote none
+    except PermissionError as error:
+        raise InputError(f"{file} cannot be read: permission denied.") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{file} cannot be read ({error}); delete it to go on from the one before.") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise DamagedFile(f"{file} cannot be read ({reason}); delete it to go on from the one before.") from error
+    if expected is not None and checksum(state) != expected:
+        raise DamagedFile(f"{file} is damaged (its checksum is another); delete it to go on from the one before.")
     if state["format"] != FORMAT:
         raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
     return state
@@ -105,21 +187,38 @@ def _is_harmonizers(name: str) -> bool:
     return name.startswith("harmonizer.")
 
 
-def save_encoder(run: RunDir, encoder: nn.Module, description: dict[str, Any]) -> None:
-    """encoder.safetensors: the finished encoder alone, with a description of it in the file's header."""
+def save_encoder(file: Path, encoder: nn.Module, description: dict[str, Any]) -> None:
+    """An encoder alone, as safetensors, with a description of it and its checksum in the file's header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    atomic_write(run.encoder_file, save_safetensors(tensors, {"evensphere": json.dumps(description)}))
+    header = {"evensphere": json.dumps(description), _CHECKSUM: checksum(tensors)}
+    atomic_write(file, save_safetensors(tensors, header))
 
 
-def load_encoder(run: RunDir, encoder: nn.Module) -> None:
-    """Put the weights of encoder.safetensors into an encoder of the same shape."""
-    if not run.encoder_file.is_file():
-        name = run.read_recipe()["name"]
-        raise InputError(
-            f"{run.path} has no finished encoder; go on training with "
-            f"`evensphere train {name} --resume --out {run.path}` and the settings it was begun with."
-        )
+def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None:
+    """Put the weights of a finished run, "last", or those of its best evaluation so far, "best", into an encoder of the
+    same shape. Raises InputError if they are not there, damaged, or of another shape."""
+    file = run.encoder_file if which == "last" else run.best_file
+    if not file.is_file():
+        raise InputError(_no_encoder(run, which))
     try:
-        encoder.load_state_dict(load_safetensors(run.encoder_file.read_bytes()))
+        with safe_open(file, "pt") as opened:
+            expected = (opened.metadata() or {}).get(_CHECKSUM)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dictionary
+        if expected is not None and checksum(tensors) != expected:
+            raise DamagedFile("its checksum is another")
+        encoder.load_state_dict(tensors)
     except Exception as error:
-        raise InputError(f"{run.encoder_file} does not fit the run's recipe ({error}).") from error
+        raise InputError(f"{file} is damaged or does not fit the run's recipe ({error}).") from error
+
+
+def _no_encoder(run: RunDir, which: Which) -> str:
+    if which == "best":
+        return (
+            f"{run.path} has no best.safetensors: no evaluation on validation images happened while it was trained; "
+            "take its last encoder."
+        )
+    name = run.read_recipe()["name"]
+    return (
+        f"{run.path} has no finished encoder; go on training with "
+        f"`evensphere train {name} --resume --out {run.path}` and the settings it was begun with."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from evensphere.data.augment import Views
 from evensphere.data.loader import Loader
 from evensphere.data.source import Batch
-from evensphere.engine.checkpoint import load_checkpoint, save_checkpoint
+from evensphere.engine.checkpoint import KEPT, load_checkpoint, save_checkpoint, save_encoder
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
 from evensphere.engine.optim import LearningRate
+from evensphere.engine.stop import StopRequest, interruption
 from evensphere.errors import TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
@@ -35,9 +36,11 @@ _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jso
 class Training:
     """All parts of a run, built and ready.
 
+    keep_checkpoints: how many of the last ones are kept.
     snapshot_every: how often a checkpoint is kept for good, for a look at the run's past; None keeps none.
     compiled: whether torch compiles the networks.
     monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
+    description: of the encoder, for the file of the best one.
     """
 
     loader: Loader
@@ -50,9 +53,11 @@ class Training:
     seed: int
     evaluate_every: Duration
     checkpoint_every: Duration
+    keep_checkpoints: int = KEPT
     snapshot_every: Duration | None = None
     compiled: bool = False
     monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
+    description: dict[str, Any] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
@@ -93,27 +98,32 @@ def fit(
 ) -> None:
     """Train to the end, from the run's newest checkpoint if it has one.
 
-    Raises TrainingStopped when the loss is no longer finite.
+    Raises TrainingStopped when the loss is no longer finite, TrainingInterrupted when a signal asked it to stop.
     """
     if training.compiled:
         compile_networks(training.method)
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
-    first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device)
+    first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device, console)
     step_module.train()
     if fresh:
         _take_census(training, first_step, fabric)
-    with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
+    shown = Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console)
+    with StopRequest() as stop, shown as display:
         for step, batch in training.loader.batches(first_step, training.total_steps):
             progress = training.progress(step)
             record = _take_step(training, step_module, batch, progress, fabric)
             _check_finite(record["loss"], progress, training, run)
             _log(training, run, progress, record)
             display.step(step, len(batch.index) * fabric.world_size)
-            _evaluate(training, run, progress, display)
-            if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
-                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training))
+            best = _evaluate(training, run, progress, display)
+            asked = stop.asked()
+            if asked or best or _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
+                keep = training.keep_checkpoints
+                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
                 run.add_train_seconds(display.lap())
+            if asked:
+                raise interruption(asked, f"at step {step + 1} of {training.total_steps}")
 
 
 @torch.no_grad()
@@ -189,12 +199,18 @@ def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, 
         run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
 
 
-def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display) -> None:
+def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display) -> bool:
+    """Whether the encoder is the best so far, by the average of the first metric; its file is written then."""
     if training.monitor is None or not _due(training.evaluate_every, progress):
-        return
+        return False
     accuracies = training.monitor(training.method.encoder)
     run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
     display.evaluation(progress.epoch + 1, accuracies)
+    best = run.best_evaluation()
+    if best is None or best[0] != progress.step + 1:
+        return False
+    save_encoder(run.best_file, training.method.encoder, training.description)
+    return True
 
 
 def _is_logged(training: Training, progress: Progress) -> bool:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from evensphere.data.augment import Views
 from evensphere.data.source import Source, take
+from evensphere.disk import make_folder
 from evensphere.engine.evaluate import features_of
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
@@ -116,7 +117,7 @@ class DnC(Stages):
             source, features = _represent(base, recipe)
             nearest = cosine_k_means(features, self.clusters, recipe.seed)
             sizes = torch.bincount(nearest).tolist()
-            folder.path.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.path)
             write_images(folder, source)
             for k in range(len(sizes)):
                 locations = [source.location(i) for i in (nearest == k).nonzero()[:, 0].tolist()]

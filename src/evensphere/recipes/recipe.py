@@ -21,7 +21,7 @@ from evensphere.data.kinds import OWN, kind_of
 from evensphere.data.source import Source, UnreadableImage
 from evensphere.data.storage import STORAGES
 from evensphere.data.stream import Stream
-from evensphere.engine.checkpoint import Heritage
+from evensphere.engine.checkpoint import KEPT, Heritage
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
@@ -54,6 +54,7 @@ class Recipe:
     storage: where the images are while training, one of STORAGES (see data/storage.py).
     compile: whether torch compiles the encoder (see engine/compilation.py).
     evaluate_every, checkpoint_every: durations. snapshot_every: how often a checkpoint is kept for good.
+    keep_checkpoints: how many of the last checkpoints are kept beside those and the best one, at least 1.
     metrics: of the finished encoder. monitor: quick ones on validation images, while training.
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
     images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
@@ -83,6 +84,7 @@ class Recipe:
     evaluate_every: str = "10 epochs"
     checkpoint_every: str = "5 epochs"
     snapshot_every: str | None = None
+    keep_checkpoints: int = KEPT
     metrics: tuple[str, ...] = ("knn", "probe")
     monitor: tuple[str, ...] = ("knn",)
     stages: Part | None = None
@@ -92,7 +94,7 @@ class Recipe:
     resolved: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("keep_checkpoints", 1)):
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")

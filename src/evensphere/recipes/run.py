@@ -27,6 +27,7 @@ from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.data.stream import Stream
 from evensphere.data.stream_loader import StreamLoader
+from evensphere.disk import check_writable
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.compilation import check_compiler
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
@@ -50,7 +51,7 @@ from evensphere.recipes.recipe import (
     without_auto,
 )
 from evensphere.recipes.storing import look_at, pixels_again
-from evensphere.rundir import RunDir, Split
+from evensphere.rundir import RunDir, Split, Which
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
@@ -162,6 +163,9 @@ def _begin(
         ready(recipe, training.method)
     run.create()
     with run.lock():
+        if run.recipe_file.exists():  # since it was looked for
+            begun_recipe(recipe, run, resume=False)
+        run.begin_anew()
         run.write_skipped(skipped)
         run.write_json(run.environment_file, environment(fabric))
         if recipe.images is not None or groups is not None or not isinstance(source, ArraySource | Stream):
@@ -222,9 +226,11 @@ def build_training(
         seed=recipe.seed,
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
+        keep_checkpoints=recipe.keep_checkpoints,
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         compiled=recipe.compile,
         monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
+        description={"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)},
     )
 
 
@@ -299,7 +305,7 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
-    save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
+    save_encoder(run.encoder_file, training.method.encoder, training.description)
     console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
 
@@ -334,7 +340,6 @@ def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
     same_images = not source.images_file.exists() or source.read_images() == run.read_images()
     if not same_images:
         raise InputError(f"{source.path} was trained on other images; branch off a run on the same ones.")
-    run.truncate_metrics(0)
     begun = Recipe.from_json(source.read_recipe())
     branch_checkpoint(source, begun.resolved["warm_up_steps"], run, recipe.heritage(begun))
 
@@ -436,6 +441,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     console: Console | None = None,
     split: Split = "test",
+    encoder: Which = "last",
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Metrics of a run's finished encoder, written to RUN/eval.json beside those already there, and returned.
 
@@ -444,24 +451,30 @@ def evaluate(
     metrics: names (see METRICS); None takes the recipe's.
     split: "validation" scores the validation images instead, into RUN/validation.json, and leaves the test images
         alone: so that settings are chosen.
+    encoder: "best" takes the one whose accuracy on validation images was highest while training, and writes
+        RUN/eval-best.json. It was chosen by labels: those of the validation images.
+    out: another file to write to, for a run that is read-only.
+    Raises InputError before anything is computed if there is no such encoder, or the file cannot be written.
     """
     console = console or Console(quiet=True)
     folder = RunDir.existing(run)
+    out = out or folder.results_file(split, encoder)
+    check_writable(out)
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
     splits = splits_of(recipe) if data is None else _labelled(data, recipe)
     if split == "validation":
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)
-    encoder = copy.deepcopy(untrained)
-    load_encoder(folder, encoder)
+    trained = copy.deepcopy(untrained)
+    load_encoder(folder, trained, encoder)
     device = Fabric(accelerator="auto", devices=1).device
-    for one in (untrained, encoder):
+    for one in (untrained, trained):
         one.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with console.status("Evaluating the untrained encoder"):
         floor = evaluate_encoder(untrained, splits, views, ["knn"])["knn"]
     with console.status("Evaluating the trained encoder"):
-        results = evaluate_encoder(encoder, splits, views, list(metrics or recipe.metrics))
+        results = evaluate_encoder(trained, splits, views, list(metrics or recipe.metrics))
     counts = splits.train_counts() or []
     results |= {
         "knn_untrained": floor,
@@ -471,10 +484,10 @@ def evaluate(
         "group_rule": splits.group_rule,
         "settings": {"data": recipe.data.name if data is None else ", ".join(_paths(data))},
     }
-    earlier = folder.read_results(split)
+    earlier = folder.read_results(split, encoder)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
         results = earlier | results
-    folder.write_json(folder.results_file(split), results)
+    folder.write_json(out, results)
     return results
 
 

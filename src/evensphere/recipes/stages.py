@@ -19,12 +19,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from evensphere.disk import atomic_write
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import begun_recipe, train_whole
-from evensphere.rundir import RunDir, atomic_write
+from evensphere.rundir import RunDir
 
 
 class Stage(NamedTuple):
@@ -119,6 +120,7 @@ def _finish(run: RunDir, stages: Sequence[Stage]) -> None:
         (run.images_file, first.images_file),
         (run.skipped_file, first.skipped_file),
         (run.environment_file, first.environment_file),
+        (run.best_file, last.best_file),
         (run.encoder_file, last.encoder_file),  # last: from here on the run is finished
     ):
         if theirs.exists():

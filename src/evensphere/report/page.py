@@ -15,6 +15,7 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
+from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
 from evensphere.report import tables
 from evensphere.report.arms import class_scores, evaluated, group_arms, main_metric
@@ -22,7 +23,7 @@ from evensphere.report.figures import all_figures
 from evensphere.report.record import METRICS, RunRecord, read_runs
 from evensphere.report.sentences import group_reading, group_rule, headline, recipe_names, summary
 from evensphere.report.wording import listing
-from evensphere.rundir import RunDir, atomic_write
+from evensphere.rundir import RunDir
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,11 +44,8 @@ def write_file(out: Path, content: str | bytes) -> None:
     """Write what a user asked for where the user asked for it. Raises InputError where that is impossible."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; give the name of a file to write.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(out, content)
-    except OSError as error:
-        raise InputError(f"Cannot write {out}: {error.strerror}; choose another place.") from error
+    make_folder(out.parent)
+    atomic_write(out, content)
 
 
 def render_page(records: Sequence[RunRecord]) -> str:

@@ -13,11 +13,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from evensphere.disk import atomic_write
 from evensphere.metrics.groups import GROUPS
 from evensphere.reproduce.cells import ARMS
 from evensphere.reproduce.page import Picture
 from evensphere.reproduce.results import Score, by_seed, paired_difference
-from evensphere.rundir import atomic_write
 
 # Okabe & Ito's colours; the three arms of every comparison have the report's
 _COLORS = {"base": "#D55E00", "two-stage": "#009E73", "gh": "#0072B2", "balanced": "#8C8C8C"}

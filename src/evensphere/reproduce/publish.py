@@ -9,17 +9,17 @@ a test does.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
 from evensphere.reproduce.results import collect
 from evensphere.reproduce.speed import speed_section
 from evensphere.reproduce.summary import table_page
-from evensphere.rundir import RunDir, atomic_write
+from evensphere.rundir import RunDir
 
 _ENVIRONMENT = ("python", "packages", "device", "threads", "processes", "revision")
 _INTRODUCTION = (
@@ -33,15 +33,15 @@ def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
     """Copy what a table's page is made of to archive/SCALE. folder: of its runs, as `reproduce` left it."""
     for cell in _finished(table, scale, folder):
         run, kept = RunDir(folder / cell.folder), RunDir(archive / scale / cell.folder)
-        kept.path.mkdir(parents=True, exist_ok=True)
+        make_folder(kept.path)
         recipe, environment = run.read_recipe(), run.read_environment()
         recipe["data"]["options"].pop("path", None)  # where things lay on somebody's machine is nobody's business
         kept.write_json(kept.recipe_file, recipe)
         kept.write_json(kept.environment_file, {name: environment[name] for name in _ENVIRONMENT})
         for file in (run.timing_file, run.evaluation_file, run.validation_file, run.surrogates_file):
             if file.exists():
-                shutil.copy(file, kept.path / file.name)
-        kept.metrics_file.unlink(missing_ok=True)
+                atomic_write(kept.path / file.name, file.read_bytes())
+        remove(kept.metrics_file)
         for event in _thinned(run):
             kept.append_metrics(event)
 
@@ -60,7 +60,7 @@ def _thinned(run: RunDir) -> list[dict[str, object]]:
 
 def publish(archive: Path, docs: Path) -> str:
     """Write docs/results.md and its pictures in docs/results/; returns the page."""
-    (docs / "results").mkdir(parents=True, exist_ok=True)
+    make_folder(docs / "results")
     blocks: list[Block] = [Heading(1, "Results"), Paragraph(_INTRODUCTION)]
     for scale in SCALES:
         for table in TABLES:

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import optimize, stats
 
+from evensphere.disk import atomic_write
 from evensphere.metrics.groups import group_accuracy
 from evensphere.report.record import METRICS
 from evensphere.reproduce.cells import Cell
-from evensphere.rundir import RunDir, Split, atomic_write
+from evensphere.rundir import RunDir, Split
 
 COLUMNS = ("many", "medium", "few", "std", "average")
 

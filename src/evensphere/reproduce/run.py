@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from evensphere.disk import atomic_write, make_folder
 from evensphere.recipes.run import evaluate, train
 from evensphere.report import write_report
 from evensphere.reproduce.cells import Cell, get_table, table_cells
@@ -18,7 +19,7 @@ from evensphere.reproduce.page import to_html, to_markdown
 from evensphere.reproduce.results import collect, write_scores
 from evensphere.reproduce.summary import table_page
 from evensphere.reproduce.surrogates import look_back, own_harmonizer
-from evensphere.rundir import RunDir, Split, atomic_write
+from evensphere.rundir import RunDir, Split
 
 _PATIENCE = 5.0  # seconds between two looks at cells that other processes are running
 
@@ -40,7 +41,7 @@ def reproduce(
     folder = Path(out) if out is not None else Path("runs") / "reproduce" / scale
     cells, split = table_cells(table, scale, seeds, data), get_table(table).split
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     while left := [cell for cell in cells if not _is_done(cell, folder, split)]:
         ran_one = False
         for cell in left:
