@@ -22,5 +22,8 @@ CHECKED = (
     "bench",
     "rundir",
     "errors",
+    "untrusted",
+    "spreadsheet",
+    "values",
 )
 install_import_hook([f"evensphere.{part}" for part in CHECKED], "signature_checks.typechecked")

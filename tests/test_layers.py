@@ -12,6 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "evensphere"
 LEVELS = [
     {"errors"},
+    {"untrusted", "values"},
+    {"spreadsheet"},
     {"rundir"},
     {"ops"},
     {"nn"},

@@ -11,10 +11,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evensphere import __version__
 from evensphere.cli import bench, data, evaluate, methods, quickstart, recipes, report, reproduce, split, train
+from evensphere.cli.console import plain_console
 from evensphere.errors import InputError, TrainingStopped
 
 app = typer.Typer(
@@ -63,9 +63,9 @@ def main() -> None:
 
 def _explain(error: BaseException) -> int:
     """Say what happened in one sentence; the exit code."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    out = plain_console(stderr=True)
     if isinstance(error, KeyboardInterrupt):
-        console.print("Stopped. Add --resume to the same command to go on from the last checkpoint.")
+        out.print("Stopped. Add --resume to the same command to go on from the last checkpoint.", soft_wrap=True)
         return 130
-    console.print(str(error), markup=False)
+    out.print(" ".join(line.strip() for line in str(error).splitlines()), soft_wrap=True)
     return 1 if isinstance(error, TrainingStopped) else 2
