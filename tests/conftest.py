@@ -23,5 +23,8 @@ CHECKED = (
     "rundir",
     "disk",
     "errors",
+    "untrusted",
+    "spreadsheet",
+    "values",
 )
 install_import_hook([f"evensphere.{part}" for part in CHECKED], "signature_checks.typechecked")

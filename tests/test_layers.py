@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "evensphere"
 LEVELS = [
     {"errors"},
-    {"disk"},
+    {"untrusted", "values", "disk"},
+    {"spreadsheet"},
     {"rundir"},
     {"ops"},
     {"nn"},

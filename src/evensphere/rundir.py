@@ -17,8 +17,6 @@ is there and add their own file. Nothing here imports torch, so the command line
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -30,6 +28,8 @@ from filelock import FileLock, Timeout
 
 from evensphere.disk import DiskError, append, atomic_write, clear_parts, make_folder, remove, rename, truncate
 from evensphere.errors import InputError
+from evensphere.spreadsheet import read_csv, to_csv
+from evensphere.untrusted import IMAGES, RESULTS, read_json, read_json_lines, read_json_object
 
 Split = Literal["test", "validation"]  # labelled images that an encoder is scored on
 Which = Literal["last", "best"]  # of a run's encoders
@@ -97,10 +97,11 @@ class RunDir:
 
     def read_recipe(self) -> dict[str, Any]:
         try:
-            recipe = json.loads(self.recipe_file.read_text())
+            recipe = read_json(self.recipe_file)
+            if not isinstance(recipe, dict):
+                raise ValueError("it holds no recipe")
         except (OSError, ValueError) as error:
             raise InputError(f"{self.recipe_file} cannot be read ({error}); the run is damaged.") from error
-        assert isinstance(recipe, dict)
         return recipe
 
     def read_environment(self) -> dict[str, Any]:
@@ -117,40 +118,38 @@ class RunDir:
         return self._read_object(self.results_file(split, encoder))
 
     def _read_object(self, file: Path) -> dict[str, Any]:
-        try:
-            content = json.loads(file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_json_object(file, RESULTS, finite=False) or {}
 
     def read_images(self) -> list[str]:
         """Where each image of the run comes from, in the run's order."""
-        images = self._read_object(self.images_file).get("images")
-        if not isinstance(images, list):
+        images = (read_json_object(self.images_file, IMAGES) or {}).get("images")
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
             raise InputError(f"{self.images_file} cannot be read; the run is damaged.")
         return images
 
     def read_groups(self) -> list[int] | None:
         """The group of near-duplicates that each image of the run belongs to, None where each counts for itself."""
-        content = self._read_object(self.images_file)
-        groups = content.get("groups")
-        if groups is not None and len(groups) != len(content["images"]):
-            raise InputError(f"{self.images_file} has {len(groups)} groups for its images; the run is damaged.")
+        content = read_json_object(self.images_file, IMAGES) or {}
+        images = content.get("images")
+        groups: list[int] | None = content.get("groups")
+        if groups is None:
+            return None
+        numbers = isinstance(groups, list) and all(isinstance(group, int) and group >= 0 for group in groups)
+        if not numbers or not isinstance(images, list) or len(groups) != len(images) or max(groups) >= len(images):
+            raise InputError(f"{self.images_file} has no usable group for each image; the run is damaged.")
         return groups
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.csv: the images that could not be read, and why."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["path", "reason"])
-        writer.writerows(skipped)
-        atomic_write(self.skipped_file, text.getvalue())
+        atomic_write(self.skipped_file, to_csv(["path", "reason"], skipped))
 
     def read_skipped(self) -> list[tuple[str, str]]:
         if not self.skipped_file.exists():
             return []
-        with self.skipped_file.open(newline="") as file:
-            return [(row["path"], row["reason"]) for row in csv.DictReader(file)]
+        try:
+            return [(row.get("path", ""), row.get("reason", "")) for row in read_csv(self.skipped_file)]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.skipped_file} cannot be read ({error}); the run is damaged.") from error
 
     # --- metrics: appended line by line, cut back to the checkpoint on resume -----------------------------------------
 
@@ -182,13 +181,7 @@ class RunDir:
         """Every complete event, of the first `size` bytes if given. A last line cut short by a kill is left out."""
         if not self.metrics_file.exists():
             return []
-        events = []
-        for line in self.metrics_file.read_bytes()[:size].splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                continue
-        return events
+        return [event for event in read_json_lines(self.metrics_file, size) if event is not None]
 
     # --- time: kept apart from the metrics, which are the same bits however long they took ----------------------------
 
@@ -200,7 +193,8 @@ class RunDir:
         other; None before the first."""
         if not self.timing_file.exists():
             return None
-        return float(json.loads(self.timing_file.read_text())["train_seconds"])
+        seconds = self._read_object(self.timing_file).get("train_seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

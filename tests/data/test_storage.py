@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.data.image_files import write
 
-from evensphere.data import storage
+from evensphere import values
 from evensphere.data.folder import folder
 from evensphere.data.source import ArraySource
 from evensphere.data.storage import Room, as_bytes, choose_storage, free_room, needed_bytes
@@ -66,7 +66,7 @@ def test_the_estimate_is_of_the_shrunk_images(tmp_path: Path) -> None:
 
 def test_a_container_bounds_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EVENSPHERE_CACHE", str(tmp_path / "not" / "yet"))
-    monkeypatch.setattr(storage, "_container_memory", lambda: 1000)
+    monkeypatch.setattr(values, "_container_memory", lambda: 1000)
     assert free_room().memory == 1000
     assert free_room().disk > 0
     assert free_room(7).device == 7

@@ -38,10 +38,11 @@ def test_arrays_of_a_program_train_and_are_evaluated(tmp_path: Path) -> None:
     digits = load_digits(n_class=3)
     pictures = (digits.images[:60] * 15).astype(np.uint8).repeat(4, 1).repeat(4, 2)[..., None].repeat(3, 3)
     np.savez(tmp_path / "pictures.npz", pictures=pictures, kinds=digits.target[:60])
-    run = RunDir(train(recipe_on(Part("own_data:arrays", path=str(tmp_path / "pictures.npz"))), tmp_path / "run"))
+    recipe = recipe_on(Part("own_data:arrays", path=str(tmp_path / "pictures.npz")))
+    run = RunDir(train(recipe, tmp_path / "run"))
     assert run.read_recipe()["resolved"]["num_images"] == 60
-    assert evaluate(run.path)["classes"] == ["kind 0", "kind 1", "kind 2"]
-    train(Recipe.from_json(run.read_recipe()), run.path, resume=True)
+    assert evaluate(run.path, trust=True)["classes"] == ["kind 0", "kind 1", "kind 2"]
+    train(recipe, run.path, resume=True)
 
 
 def test_a_torch_dataset_trains(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import plain_console
+
 NAME = "bench"
 
 
@@ -25,10 +27,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Write the rows as JSON lines to this file.")] = None,
 ) -> None:
     """Time a training step against its bare backbone: GH, views, parts, operations. Needs no data set."""
-    from rich.console import Console
-
     from evensphere.bench import bench
     from evensphere.recipes.recipe import get_recipe
 
     settings = [*(setting or []), *([] if batch is None else [f"batch_size={batch}"])]
-    bench(get_recipe(recipe).set(settings), data, images, seconds, rounds, out, Console(highlight=False))
+    bench(get_recipe(recipe).set(settings), data, images, seconds, rounds, out, plain_console())

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evensphere.cli.console import plain_console, say
 from evensphere.data import SOURCE_INFO, SourceInfo
 from evensphere.data.kinds import OWN
+from evensphere.untrusted import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,16 +31,15 @@ def list_sources(context: typer.Context) -> None:
     """List the data sets: size, classes, imbalance, licence, how to get them. Or look into one: data inspect PATH."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
 
-    console = Console(highlight=False)
+    console = plain_console()
     named = {name: info for name, info in SOURCE_INFO.items() if name not in OWN}
     own = {name: info for name, info in SOURCE_INFO.items() if name in OWN}
     for title, infos in (("Data sets by name", named), ("Your own images", own)):
         console.rule(title, align="left", style="dim")
         for name, info in infos.items():
             console.print(_block(name, info))
-    typer.echo("Look into any of them, or into your own images: evensphere data inspect PATH")
+    say("Look into any of them, or into your own images: evensphere data inspect PATH")
 
 
 def _block(name: str, info: SourceInfo) -> Any:
@@ -73,8 +74,6 @@ def inspect_collection(
     ] = None,
 ) -> None:
     """Look at every image once: counts, sizes, classes, broken files, near-duplicates, a contact sheet."""
-    from rich.console import Console
-
     from evensphere.data.inspection import inspect
     from evensphere.recipes.bursts import counts_once
     from evensphere.recipes.part import build
@@ -84,21 +83,20 @@ def inspect_collection(
     kind, splits = recipe.data.name, build("data", recipe.data)
     with _Reading() as reading:
         inspection = inspect(splits, " + ".join(paths), os.cpu_count() or 1, reading)
-    _print(inspection, kind, counts_once(recipe, splits.pretrain), Console(highlight=False))
+    _print(inspection, kind, counts_once(recipe, splits.pretrain), plain_console())
     if out is not None:
-        typer.echo(f"Written: {', '.join(map(str, _write(inspection, kind, paths, out)))}")
-    typer.echo(_next(inspection, kind, paths, out))
+        say(f"Written: {', '.join(map(str, _write(inspection, kind, paths, out)))}")
+    say(_next(inspection, kind, paths, out))
 
 
 class _Reading:
     """The progress bar. Called with images done and images in all."""
 
     def __enter__(self) -> _Reading:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("Reading all images once"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.bar = Progress(*columns, console=plain_console(stderr=True), transient=True)
         self.bar.start()
         self.task = self.bar.add_task("", total=None)
         return self
@@ -153,7 +151,7 @@ def _print(inspection: Inspection, kind: str, once: bool, console: Console) -> N
     width = min(console.width, 100) - 14
     for title, lines in _sections(inspection, once, width):
         page.add_row(Text(title), Text("\n".join(lines)))
-    console.print(Text(f"{_plain(inspection.source.name)}: {len(inspection.source):,} images ({kind})", style="bold"))
+    console.print(Text(f"{shown(inspection.source.name)}: {len(inspection.source):,} images ({kind})", style="bold"))
     console.print(page)
 
 
@@ -229,7 +227,7 @@ def _burst_lines(inspection: Inspection, once: bool, width: int) -> list[str]:
         lines.append(f"{_count(inspection.crossing, 'group')} with images of several parts: what is tested was seen")
     for burst in bursts[:half]:
         lines.append(f"{len(burst):,} images{', such as' if len(burst) > 3 else ''}")
-        lines += [f"  {_shortened(_plain(inspection.source.location(i)), width - 2)}" for i in burst[:3]]
+        lines += [f"  {_shortened(shown(inspection.source.location(i)), width - 2)}" for i in burst[:3]]
     if len(bursts) > half:
         lines.append(f"... {_count(len(bursts) - half, 'more group')}")
     return lines
@@ -240,7 +238,7 @@ def _broken_lines(inspection: Inspection) -> list[str]:
     if not broken:
         return ["none"]
     lines = [f"{len(broken):,} of {len(inspection.source):,} images cannot be read"]
-    lines += [f"{_plain(path)}: {reason}" for path, reason in broken[:SHOWN]]
+    lines += [shown(f"{path}: {reason}") for path, reason in broken[:SHOWN]]
     return lines + ([f"... {len(broken) - SHOWN:,} more"] if len(broken) > SHOWN else [])
 
 
@@ -249,7 +247,7 @@ def _bars(counts: dict[str, int], width: int) -> list[str]:
     from rich.cells import cell_len, set_cell_size
 
     most = max(counts.values())
-    names = {name: _shortened(_plain(name), 32) for name in counts}
+    names = {name: _shortened(shown(name), 32) for name in counts}
     widest = max(map(cell_len, names.values()))  # some letters are as wide as two
     room = max(8, width - widest - len(f"{most:,}") - 2)
     return [f"{set_cell_size(names[name], widest)} {_bar(n, most, room)} {n:,}" for name, n in counts.items()]
@@ -271,8 +269,3 @@ def _listed(counts: dict[str, int]) -> str:
 
 def _shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width // 2 - 1] + "…" + text[-(width - width // 2) :]
-
-
-def _plain(text: str) -> str:
-    """In one line, whatever a file is called."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evensphere.cli.console import plain_console, say
 from evensphere.rundir import RunDir, Split, Which
 
 NAME = "evaluate"
@@ -33,15 +34,14 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Scores to write, where the run is read-only [default: RUN/eval.json].")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run code of its own that the run's recipe names.")] = False,
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
-    from rich.console import Console
-
     from evensphere.recipes.run import evaluate
 
-    results = evaluate(folder, data or None, metric, Console(stderr=True, highlight=False), split, encoder, out)
-    Console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
-    typer.echo(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: evensphere report {folder}")
+    results = evaluate(folder, data or None, metric, plain_console(stderr=True), split, encoder, out, trust)
+    plain_console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
+    say(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: evensphere report {folder}")
 
 
 def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

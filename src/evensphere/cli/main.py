@@ -11,10 +11,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evensphere import __version__
 from evensphere.cli import bench, data, evaluate, methods, quickstart, recipes, report, reproduce, split, toy, train
+from evensphere.cli.console import plain_console
 from evensphere.engine.stop import requeue_between_runs
 from evensphere.errors import InputError, TrainingInterrupted, TrainingStopped
 
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 def _say(sentence: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, markup=False)
+    plain_console(stderr=True).print(" ".join(line.strip() for line in sentence.splitlines()), soft_wrap=True)

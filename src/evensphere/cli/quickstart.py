@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evensphere.cli.console import plain_console
 from evensphere.cli.evaluate import group_table
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ def run(
     setting: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe, such as epochs=20.")] = None,
 ) -> None:
     """Train SimCLR with and without GH on long-tailed digits, and look at what becomes of the rare ones."""
-    from rich.console import Console
-
     from evensphere.report import groups_picture, write_report
 
-    console = Console(width=110, highlight=False)
+    console = plain_console(width=110)
     console.print("Long-tailed handwritten digits: the rarest digit has 1/20 of the images of the most common one.")
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     folders = []

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import say
+
 NAME = "report"
 
 
@@ -17,4 +19,4 @@ def run(
     """Write an offline page about one or several runs."""
     from evensphere.report import write_report
 
-    typer.echo(f"Written: {write_report(runs, out)}")
+    say(f"Written: {write_report(runs, out)}")

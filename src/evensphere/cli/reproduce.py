@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import plain_console, say
 from evensphere.reproduce import SCALES, TABLES
 
 NAME = "reproduce"
@@ -22,10 +23,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: runs/reproduce/SCALE].")] = None,
 ) -> None:
     """Run a table of experiments. Interrupted, the same command goes on; in a second terminal it shares the work."""
-    from rich.console import Console
-
     from evensphere.reproduce.run import reproduce
 
-    folder = reproduce(table, scale, seeds, data, out, Console(stderr=True, highlight=False))
-    typer.echo((folder / f"{table}.md").read_text())
-    typer.echo(f"Written: {folder / f'{table}.html'}, {table}.md, {table}.parquet and, run by run, {table}-runs.html")
+    folder = reproduce(table, scale, seeds, data, out, plain_console(stderr=True))
+    say((folder / f"{table}.md").read_text())
+    say(f"Written: {folder / f'{table}.html'}, {table}.md, {table}.parquet and, run by run, {table}-runs.html")

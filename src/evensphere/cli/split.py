@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evensphere.cli.console import plain_console, say
+
 NAME = "split"
 
 
@@ -84,7 +86,6 @@ def _read_counts(file: Path, class_names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _print(card: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{out}: {len(card['classes'])} classes", title_justify="left")
@@ -95,5 +96,5 @@ def _print(card: dict[str, Any], out: Path) -> None:
         table.add_row(name, f"{entry['images']:,}", f"{max(counts):,}", f"{min(counts):,}", entry["file"])
     for name, images in card["official"].items():
         table.add_row(name, f"{images:,}", "", "", "the source's own")
-    Console(width=110).print(table)
-    typer.echo(f"Written: {out / 'card.json'}, counts.png and the lists\nNext: evensphere train folder --data {out}")
+    plain_console(width=110).print(table)
+    say(f"Written: {out / 'card.json'}, counts.png and the lists\nNext: evensphere train folder --data {out}")

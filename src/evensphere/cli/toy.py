@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import plain_console, say
+
 NAME = "toy"
 
 
@@ -16,16 +18,15 @@ def run(
     animation: Annotated[Path | None, typer.Option(help="Also write how it came about (GIF).")] = None,
 ) -> None:
     """Three clusters of 1,000, 100 and 10 points on a circle: contrastive learning alone, and with GH."""
-    from rich.console import Console
     from rich.progress import track
 
     from evensphere.toy import ARMS, learn, toy_animation, toy_caption, toy_picture
 
-    console = Console(highlight=False)
+    console = plain_console()
     pairs = [(arm, seed) for seed in range(seeds) for arm in ARMS]
     outcomes = [learn(arm, seed) for arm, seed in track(pairs, description="training", console=console)]
     toy_picture(outcomes, out)
     if animation is not None:
         toy_animation(outcomes, animation)
-    console.print(toy_caption(outcomes), soft_wrap=True)
-    console.print("Look at: " + ", ".join(str(file) for file in (out, animation) if file is not None), soft_wrap=True)
+    say(toy_caption(outcomes))
+    say("Look at: " + ", ".join(str(file) for file in (out, animation) if file is not None))

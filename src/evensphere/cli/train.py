@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import plain_console, say
+
 NAME = "train"
 
 
@@ -35,15 +37,15 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
+    ] = False,
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
-    from rich.console import Console
-
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
 
-    console = Console(stderr=True, highlight=False)
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, console, strict)
-    typer.echo(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")
+    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust)
+    say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

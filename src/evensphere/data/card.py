@@ -31,6 +31,7 @@ from evensphere.data.partition import Division, divide
 from evensphere.data.source import Source, Splits, take
 from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
+from evensphere.untrusted import IMAGES, RESULTS, read_bytes, read_json
 
 _OFFICIAL = "official"  # a part that the source itself holds apart
 
@@ -138,7 +139,12 @@ def split(path: str | Path) -> Splits:
         raise InputError(f"{file} divides a source called '{name}', which is not known; make the split again.")
     module, _, function = SOURCES[name].partition(":")
     there = _moved(options, lambda relative, folder: os.path.normpath(folder / relative), file.parent)
-    splits: Splits = getattr(import_module(module), function)(**there)
+    try:
+        splits: Splits = getattr(import_module(module), function)(**there)
+    except (TypeError, AttributeError) as error:  # of options that are none, or not what they should be
+        raise InputError(
+            f"{file} names options that a {name} does not take ({error}); make the split again."
+        ) from error
     pool = whole_of(splits)
     place = {pool.location(i): i for i in range(len(pool))}
     parts = {part: _listed(file.parent, entry, pool, place) for part, entry in card["lists"].items()}
@@ -155,9 +161,9 @@ def split(path: str | Path) -> Splits:
 def read_card(file: Path) -> dict[str, Any]:
     """A card.json, checked to be one. Raises InputError."""
     try:
-        card = json.loads(file.read_text())
-        well_formed = card["format"] == 1 and {"train", "probe"} <= set(card["lists"]) and "options" in card["source"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = read_json(file, RESULTS)
+        well_formed = card["format"] == 1 and {"train", "probe"} <= set(card["lists"]) and _typed(card)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is no card of `evensphere split` ({error}); give the folder that it wrote."
         ) from error
@@ -167,12 +173,24 @@ def read_card(file: Path) -> dict[str, Any]:
     return card
 
 
+def _typed(card: Mapping[str, Any]) -> bool:
+    """Whether what `split` reads of a card is of the kind that it is written as."""
+    source, lists = card["source"], card["lists"]
+    texts = [
+        source["name"],
+        card["group_rule"],
+        *(entry[key] for entry in lists.values() for key in ("file", "sha256")),
+    ]
+    return all(isinstance(text, str) for text in texts) and isinstance(source["options"], dict)
+
+
 def _listed(folder: Path, entry: Mapping[str, Any], pool: Source, place: Mapping[str, int]) -> Source:
     file = folder / Path(entry["file"]).name
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}); make the split again.") from error
+        content = read_bytes(file, IMAGES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{file} cannot be read ({reason}); make the split again.") from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise InputError(f"{file} was changed since the split was made; make the split again.")
     locations = [line.rpartition(" ")[0] for line in content.decode().splitlines()]

@@ -74,8 +74,8 @@ class EncodedSource(Source):
                 status = os.stat(file)
                 return f"{os.path.abspath(file)}/{status.st_size}/{status.st_mtime_ns}"
             file.close()
-        except OSError as error:  # it may come back
-            return f"{self.name}/{i}/{error.errno}"
+        except (OSError, ValueError) as error:  # it may come back; a path with a NUL will not
+            return f"{self.name}/{i}/{getattr(error, 'errno', None)}"
         return None
 
     def labels(self) -> Int64[Tensor, " n"] | None:

@@ -6,7 +6,6 @@ line is spelled as `encoded.as_text` spells it. JSON like RUN/images.json is a l
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from evensphere.data.encoded import Channels, FileSource, as_path, as_text
 from evensphere.data.listing import Listing, splits_of
 from evensphere.data.source import Source, Splits
 from evensphere.errors import InputError
+from evensphere.untrusted import IMAGES, parse_json, read_bytes
 
 
 def listed(
@@ -141,7 +141,7 @@ def _read_names(file: Path) -> list[str]:
 
 # --- reading a list ---------------------------------------------------------------------------------------------------
 
-_LABELLED = re.compile(r"(.*\S)[ \t]+(\d+)")
+_LABELLED = re.compile(r"(.*\S)[ \t]+([0-9]{1,18})")
 
 
 def read_list(file: str | Path) -> ListFile:
@@ -181,7 +181,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 def _images_of_json(file: Path, text: str) -> list[str]:
     try:
-        images = json.loads(text)["images"]
+        images = parse_json(text)["images"]
         if not isinstance(images, list):
             raise TypeError("its images are no list")
         for image in images:
@@ -196,8 +196,11 @@ def _images_of_json(file: Path, text: str) -> list[str]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8-sig", "surrogateescape")  # names need not be valid text
-    except OSError as error:
+        return read_bytes(file, IMAGES).decode("utf-8-sig", "surrogateescape")  # names need not be valid text
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"The list {file} cannot be read ({error.strerror}); give a text file with one image in each line."
+            f"The list {file} cannot be read ({reason}); give a text file with one image in each line."
         ) from error

@@ -12,14 +12,12 @@ so the choice is part of a run's recipe.
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import NamedTuple
-
-import psutil
 
 from evensphere.data.cache import cache_root
 from evensphere.data.source import ArraySource, Source, UnreadableImage
 from evensphere.ops.draw import permutation
+from evensphere.values import as_bytes, free_memory
 
 STORAGES = ("auto", "memory", "device", "cache", "files")
 
@@ -99,25 +97,6 @@ def needed_bytes(source: Source, side: int) -> int:
 
 def free_room(device_free: int | None = None) -> Room:
     """What this machine has free, within the limits of a container. device_free: of the GPU, None without one."""
-    memory = min(psutil.virtual_memory().available, _container_memory())
     root = cache_root()
     there = next(folder for folder in (root, *root.parents) if folder.exists())
-    return Room(memory, shutil.disk_usage(there).free, device_free)
-
-
-def _container_memory() -> float:
-    """Bytes that the control group of this process may still take."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no group, or "max"
-        return float("inf")
-
-
-def as_bytes(count: float) -> str:
-    """'1.2 GB'"""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
-    while count >= 999.5 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    return f"{count:,.0f} {units[0]}" if count >= 10 or units[0] == "bytes" else f"{count:.1f} {units[0]}"
+    return Room(int(free_memory()), shutil.disk_usage(there).free, device_free)

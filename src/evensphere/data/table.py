@@ -181,7 +181,7 @@ def _labels(file: Path, name: str, column: pa.ChunkedArray) -> list[Label]:
     texts = _texts(column)
     if pa.types.is_floating(column.type):
         texts = [text.removesuffix(".0") for text in texts]
-    if all(re.fullmatch(r"-?[0-9]+", text) for text in texts if text):
+    if all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts if text):
         return [int(text) if text and int(text) >= 0 else None for text in texts]
     if pa.types.is_floating(column.type):
         raise InputError(f"The column {name} of {file} holds fractions; classes are whole numbers or names.")

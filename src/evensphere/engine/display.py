@@ -23,7 +23,7 @@ class Display:
         self.started = self.lap_started = time.perf_counter()
         self.accuracy = ""
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # the recipe's own name
             BarColumn(),
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  {task.fields[note]}"),
             TimeElapsedColumn(),

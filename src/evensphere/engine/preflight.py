@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from evensphere.data.source import ArraySource
-from evensphere.data.storage import as_bytes
 from evensphere.engine.checkpoint import KEPT
 from evensphere.engine.train import StepModule, Training, milestones
 from evensphere.gh.harmonizer import NoHarmonizer
+from evensphere.values import as_bytes
 
 _BUDGET = 1.0  # seconds for a probe; a last step may take as many again
 

@@ -51,3 +51,5 @@ METHOD_INFO = {
 }
 
 METHODS = {name: info.home for name, info in METHOD_INFO.items()}
+
+DISTILLATION = "evensphere.methods.distill:Distillation"  # of DnC's last stage; of no use anywhere else

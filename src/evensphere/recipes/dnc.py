@@ -20,7 +20,6 @@ one cosine in every arm.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from evensphere.data.source import Source, take
 from evensphere.disk import make_folder
 from evensphere.engine.evaluate import features_of
 from evensphere.errors import InputError
+from evensphere.methods import DISTILLATION
 from evensphere.methods.base import Method
 from evensphere.metrics.cluster import cosine_k_means
 from evensphere.ops.schedule import Duration, Progress
@@ -45,8 +45,7 @@ from evensphere.recipes.recipe import Recipe, without_auto
 from evensphere.recipes.run import images_of, splits_of, write_images
 from evensphere.recipes.stages import Stage, Stages
 from evensphere.rundir import RunDir
-
-_DISTILLATION = "evensphere.methods.distill:Distillation"
+from evensphere.untrusted import read_json_object
 
 
 class DnC(Stages):
@@ -124,7 +123,15 @@ class DnC(Stages):
                 folder.write_json(folder.path / f"cluster-{k:02}.json", {"images": locations})
             folder.write_json(done, {"sizes": sizes, "asked_for": self.clusters})
             console.print(f"Clusters of {', '.join(map(str, sizes))} images")
-        return [folder.path / f"cluster-{k:02}.json" for k in range(len(json.loads(done.read_text())["sizes"]))]
+        return [folder.path / f"cluster-{k:02}.json" for k in range(len(_sizes(done)))]
+
+
+def _sizes(file: Path) -> list[int]:
+    """How many images each cluster has, by clusters.json."""
+    sizes = (read_json_object(file) or {}).get("sizes")
+    if not isinstance(sizes, list):
+        raise InputError(f"{file} cannot be read; delete its folder to divide the images again.")
+    return sizes
 
 
 def _represent(base: RunDir, recipe: Recipe) -> tuple[Source, Float[Tensor, "n d"]]:
@@ -163,5 +170,5 @@ def _one_cosine(schedule: Part) -> Part:
 def _distilling(recipe: Recipe, embedding_dim: int) -> Recipe:
     """The recipe with distillation in the method's place, without GH and without local views."""
     views = recipe.views.replace(local_views=0) if "local_views" in recipe.views.options else recipe.views
-    method = Part(_DISTILLATION, embedding_dim=embedding_dim)
+    method = Part(DISTILLATION, embedding_dim=embedding_dim)
     return replace(recipe, method=method, harmonizer=Part("none"), views=views)

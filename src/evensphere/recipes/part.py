@@ -21,7 +21,7 @@ from evensphere.data.augment import VIEWS
 from evensphere.data.kinds import OWN
 from evensphere.engine.optim import OPTIMIZERS, SCHEDULES
 from evensphere.errors import InputError, unknown_name
-from evensphere.methods import METHODS
+from evensphere.methods import DISTILLATION, METHODS
 from evensphere.nn.backbone import BACKBONES
 from evensphere.recipes import STAGES
 
@@ -100,6 +100,13 @@ def options_of(kind: str, name: str) -> dict[str, Any]:
     internal = KINDS[kind][1]
     names = [name for name in inspect.signature(constructor).parameters if name not in internal]
     return {name: hints.get(name, Any) for name in names}
+
+
+def import_path(kind: str, part: Part) -> str | None:
+    """The import path that a part names, None for what is ours."""
+    known = KINDS[kind][0]
+    ours = part.name in known or part.name in known.values() or part.name == DISTILLATION
+    return None if ours or part.name.startswith(_TIMM) or ":" not in part.name else part.name
 
 
 def parse_value(text: str) -> Any:

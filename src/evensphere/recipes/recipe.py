@@ -26,7 +26,8 @@ from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
 from evensphere.recipes import ARMS, RECIPES, STAGES
-from evensphere.recipes.part import KINDS, Part, check, parse_value
+from evensphere.recipes.part import KINDS, Part, check, import_path, parse_value
+from evensphere.recipes.trust import check_trust
 
 # the harmonizer's options that change nothing before its warm-up ends
 _AFTER_WARM_UP = (
@@ -119,6 +120,12 @@ class Recipe:
         return "two-stage" if self.schedule.name == "two-stage" else "base"
 
     @property
+    def import_paths(self) -> list[str]:
+        """Code of the user's own that parts of this recipe name."""
+        parts = {kind: part for kind in KINDS if (part := getattr(self, kind)) is not None}
+        return [path for kind, part in parts.items() if (path := import_path(kind, part)) is not None]
+
+    @property
     def found_out(self) -> dict[str, Any]:
         """What `resolved` says of the images themselves: it holds for other runs on the same ones too."""
         return {name: self.resolved[name] for name in ("channels", "bits", "adapted") if name in self.resolved}
@@ -192,19 +199,32 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Recipe:
-        """The recipe in a RUN/recipe.json."""
+        """The recipe in a RUN/recipe.json, whoever wrote it. Raises InputError for one that is incomplete or damaged,
+        and for one that names code that nobody has said to trust (see recipes/trust.py)."""
         known = {f.name for f in fields(cls)}
         try:
             given = {name: value for name, value in content.items() if name in known}
             for kind in KINDS:
                 if kind in content or kind not in _SELDOM:
-                    given[kind] = Part(content[kind]["name"], **content[kind]["options"])
+                    given[kind] = _read_part(kind, content[kind])
             given.setdefault("near_duplicates", "each")  # before there was a choice
             given.setdefault("storage", "files")  # before there was a choice
             given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
             return cls(**given)
         except (KeyError, TypeError) as error:
             raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
+
+
+def _read_part(kind: str, content: Any) -> Part | None:
+    """A part as recipe.json has it."""
+    if kind == "stages" and content is None:
+        return None
+    part = Part(content["name"], **content["options"])
+    if not isinstance(part.name, str):
+        raise TypeError(f"{kind} has no name")
+    if (path := import_path(kind, part)) is not None:
+        check_trust(kind, path)
+    return part
 
 
 def get_recipe(name: str, arm: str = "gh", **options: Any) -> Recipe:

@@ -51,6 +51,7 @@ from evensphere.recipes.recipe import (
     without_auto,
 )
 from evensphere.recipes.storing import look_at, pixels_again
+from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir, Split, Which
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -64,6 +65,7 @@ def train(
     devices: int = 1,
     console: Console | None = None,
     strict: bool = False,
+    trust: bool = False,
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -73,17 +75,19 @@ def train(
     branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
     devices: processes (1 for now). console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
+    trust: whether the run in `out`, and others that this one learns from, may name code to run that `recipe` does not.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     console = console or Console(quiet=True)
     if devices != 1:
         raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    if recipe.stages is not None:
-        from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
+    with trusting(trust, *recipe.import_paths):
+        if recipe.stages is not None:
+            from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-        return train_stages(recipe, RunDir(out), resume, branch, console, strict)
-    return train_whole(recipe, RunDir(out), resume, branch, console, strict)
+            return train_stages(recipe, RunDir(out), resume, branch, console, strict)
+        return train_whole(recipe, RunDir(out), resume, branch, console, strict)
 
 
 Ready = Callable[[Recipe, Method], None]
@@ -443,6 +447,7 @@ def evaluate(
     split: Split = "test",
     encoder: Which = "last",
     out: Path | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a run's finished encoder, written to RUN/eval.json beside those already there, and returned.
 
@@ -454,13 +459,15 @@ def evaluate(
     encoder: "best" takes the one whose accuracy on validation images was highest while training, and writes
         RUN/eval-best.json. It was chosen by labels: those of the validation images.
     out: another file to write to, for a run that is read-only.
+    trust: whether code of the user's own, which the run's recipe names, may run.
     Raises InputError before anything is computed if there is no such encoder, or the file cannot be written.
     """
     console = console or Console(quiet=True)
     folder = RunDir.existing(run)
     out = out or folder.results_file(split, encoder)
     check_writable(out)
-    recipe = Recipe.from_json(folder.read_recipe())
+    with trusting(trust):
+        recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
     splits = splits_of(recipe) if data is None else _labelled(data, recipe)
     if split == "validation":

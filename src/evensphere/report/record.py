@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 from evensphere.errors import InputError
 from evensphere.report.wording import count, listing
 from evensphere.rundir import RunDir
+from evensphere.untrusted import RESULTS, read_json_lines, read_json_object
 
 Json = dict[str, Any]
 
@@ -101,17 +99,14 @@ def read_run(folder: Path) -> RunRecord:
         populations=[event | regions for event in _of_kind("population", events) if (regions := _regions(event))],
         stopped=str(stops[-1].get("reason") or "No reason was logged.") if stops else "",
         results=results,
-        skipped=_read_skipped(run.skipped_file),
+        skipped=_read_skipped(run, problems),
         finished=run.encoder_file.is_file() or _reached_the_end(recipe, steps) or bool(results and not events),
         problems=problems,
     )
 
 
 def _read_object(file: Path, problems: list[str]) -> Json:
-    try:
-        content = _json_object(file.read_bytes()) if file.is_file() else {}
-    except OSError:
-        content = None
+    content = read_json_object(file, RESULTS, finite=False) if file.is_file() else {}
     if content is None:
         problems.append(f"{file.name} is damaged and was not used.")
     return content or {}
@@ -121,29 +116,22 @@ def _read_events(file: Path, problems: list[str]) -> list[Json]:
     """The lines of metrics.jsonl. A last line that was cut short is a run in progress, not damage."""
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    events = [_json_object(line) if line.strip() else {} for line in lines]
-    if damaged := events[:-1].count(None):
+    events = list(read_json_lines(file))
+    if damaged := events.count(None):
         problems.append(f"{count(damaged, 'line')} of metrics.jsonl could not be read.")
     return [event for event in events if event is not None]
 
 
-def _json_object(text: str | bytes) -> Json | None:
-    """None for all that is not a JSON object."""
+def _read_skipped(run: RunDir, problems: list[str]) -> list[tuple[str, str]]:
     try:
-        content = json.loads(text)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+        return run.read_skipped()
+    except InputError:
+        problems.append(f"{run.skipped_file.name} is damaged and was not used.")
+        return []
 
 
 def _of_kind(kind: str, events: Sequence[Json]) -> list[Json]:
     return [event for event in events if event.get("event") == kind]
-
-
-def _read_skipped(file: Path) -> list[tuple[str, str]]:
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    return [(row[0], row[1] if len(row) > 1 else "") for row in csv.reader(io.StringIO(text)) if row][1:]
 
 
 def _unusable(recipe: Json) -> list[str]:

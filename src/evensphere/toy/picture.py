@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from evensphere.errors import InputError
+from evensphere.disk import atomic_write, make_folder
 from evensphere.ops.draw import uniform
-from evensphere.rundir import atomic_write
 from evensphere.toy.learn import ARMS, COUNTS, HEAD_SHARE, Outcome, head_arc
 
 # Okabe & Ito's colours, told apart by people with any colour vision; markers say the same once more
@@ -36,7 +35,8 @@ def toy_picture(outcomes: Sequence[Outcome], out: Path) -> Path:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False, fontsize=11)
     figure.text(0.5, 0.02, toy_caption(outcomes), ha="center", va="bottom", fontsize=11.5, linespacing=1.5)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.15, top=0.87, wspace=0.02)
-    _write(out, _png(figure))
+    make_folder(out.parent)
+    atomic_write(out, _png(figure))
     return out
 
 
@@ -76,7 +76,8 @@ def toy_animation(outcomes: Sequence[Outcome], out: Path) -> Path:
     durations = [_FRAME_MILLISECONDS] * (len(frames) - 1) + [_LAST_FRAME_MILLISECONDS]
     gif = io.BytesIO()
     frames[0].save(gif, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    _write(out, gif.getvalue())
+    make_folder(out.parent)
+    atomic_write(out, gif.getvalue())
     return out
 
 
@@ -109,11 +110,3 @@ def _png(figure: Figure, dpi: int = 130) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=dpi)
     return png.getvalue()
-
-
-def _write(out: Path, content: bytes) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(out, content)
-    except OSError as error:
-        raise InputError(f"Cannot write {out}: {error.strerror}; choose another place.") from error
