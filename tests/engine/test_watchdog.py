@@ -108,6 +108,11 @@ def trained(training: Training, folder: Path) -> RunDir:
     return run
 
 
+def leave_out(training: Training, steps: set[int]) -> None:
+    assert isinstance(training.loader, Gaps)
+    training.loader.left_out = frozenset(steps)
+
+
 def state_of(training: Training) -> dict[str, object]:
     """Everything that a step could have changed."""
     optimizer = training.optimizer.state_dict()
@@ -115,11 +120,13 @@ def state_of(training: Training) -> dict[str, object]:
     return leaves({**parts, "optimizer": {str(k): v for k, v in optimizer["state"].items()}})
 
 
-def check(method: str, optimizer: str, steps: set[int], fault: str, folder: Path, careful: bool = True) -> RunDir:
+def check(
+    method: str, optimizer: str, steps: set[int], fault: str, folder: Path, watchdog: Watchdog | None = None
+) -> RunDir:
     """A run with faults ends as the run in which these steps never were."""
-    bad, good = training_of(method, optimizer, Watchdog(careful=careful)), training_of(method, optimizer)
+    bad, good = training_of(method, optimizer, watchdog), training_of(method, optimizer)
     faulty(bad.method, steps, fault)
-    good.loader.left_out = frozenset(steps)
+    leave_out(good, steps)
     runs = trained(bad, folder / "bad"), trained(good, folder / "good")
     assert same((state_of(bad), state_of(good)))
     events, others = (run.read_metrics() for run in runs)
@@ -183,7 +190,7 @@ def test_the_climb_of_sam_is_undone_where_only_its_second_pass_is_not_finite(tmp
         return output._replace(loss=output.loss * math.nan) if second else output
 
     bad.method.forward = second_of_step_five  # type: ignore[method-assign]
-    good.loader.left_out = frozenset({5})
+    leave_out(good, {5})
     trained(bad, tmp_path / "bad"), trained(good, tmp_path / "good")
     assert passes.count(5) == 2
     assert same((state_of(bad), state_of(good)))
@@ -195,7 +202,7 @@ def test_the_climb_of_sam_is_undone_where_only_its_second_pass_is_not_finite(tmp
 @pytest.mark.parametrize("method", ["simclr", "moco"])
 def test_found_late_the_run_goes_back_and_ends_the_same(method: str, tmp_path: Path) -> None:
     """Step 11 is the last: its verdict is read before the last checkpoint is written."""
-    run = check(method, "sgd", {2, 6, 11}, "nan", tmp_path, careful=False)
+    run = check(method, "sgd", {2, 6, 11}, "nan", tmp_path, Watchdog(waits=()))
     assert all(leaves_are_finite(run, step) for step in run.checkpoint_steps())
 
 
@@ -206,7 +213,7 @@ def leaves_are_finite(run: RunDir, step: int) -> bool:
 
 
 def test_a_verdict_is_not_read_before_it_is_there() -> None:
-    watchdog, weight = Watchdog(careful=False), nn.Parameter(torch.zeros(3))
+    watchdog, weight = Watchdog(waits=()), nn.Parameter(torch.zeros(3))
     weight.grad = torch.full((3,), math.nan)
     for _ in range(8):
         watchdog.look(torch.zeros(()), [weight])

@@ -18,6 +18,7 @@ from evensphere.data.source import Batch
 from evensphere.engine.checkpoint import load_checkpoint, save_checkpoint
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
+from evensphere.engine.micro_batches import encode_in_parts
 from evensphere.engine.optim import LearningRate
 from evensphere.engine.watchdog import (
     Cause,
@@ -47,6 +48,7 @@ class Training:
 
     snapshot_every: how often a checkpoint is kept for good, for a look at the run's past; None keeps none.
     compiled: whether torch compiles the networks.
+    micro_batches: in how many parts a batch passes through the encoder (see engine/micro_batches.py).
     monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
     watchdog: what is to keep the run from ruin.
     """
@@ -63,12 +65,18 @@ class Training:
     checkpoint_every: Duration
     snapshot_every: Duration | None = None
     compiled: bool = False
+    micro_batches: int = 1
     monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
     watchdog: Watchdog = field(default_factory=Watchdog)
 
     @property
     def total_steps(self) -> int:
         return self.epochs * self.loader.steps_per_epoch
+
+    @property
+    def part_size(self) -> int:
+        """Images of a view that pass through the encoder at once."""
+        return -(-self.loader.batch_size // self.micro_batches)
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
@@ -109,12 +117,12 @@ def fit(
     """
     if training.compiled:
         compile_networks(training.method)
+    if training.micro_batches > 1:
+        encode_in_parts(training.method, training.part_size)
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
-    watchdog = training.watchdog
-    watchdog.careful = watchdog.careful and fabric.device.type == "cpu"  # elsewhere looking makes the host wait
     first_step = _restore(training, run, step_module, fabric)
-    if not watchdog.careful and not run.checkpoint_steps():
+    if not training.watchdog.looks_first(fabric.device) and not run.checkpoint_steps():
         save_checkpoint(run, 0, step_module, training.optimizer)  # something to go back to
     with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
         while True:
@@ -162,6 +170,7 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     method = copy.deepcopy(training.method)
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
+        torch.manual_seed(seed_for(training.seed + fabric.global_rank, "census", past))  # as in a step
         views = training.views_of(batch, progress, fabric.device)
         with fabric.autocast():
             output = method(views, training.numbers(batch), progress)
@@ -173,7 +182,7 @@ def _take_step(
 ) -> dict[str, Any]:
     """One optimiser step; what it has to log, still on the device: nothing here makes the CPU wait for it.
 
-    Raises StepSkipped, and leaves no trace, where the loss or a gradient is not finite and the watchdog is careful.
+    Raises StepSkipped, and leaves no trace, where the loss or a gradient is not finite, if the watchdog looks first.
     """
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
@@ -197,7 +206,7 @@ def _take_step(
         passes[:] = [(output, harmony, loss)]
         return loss
 
-    training.watchdog.remember(training.method)
+    training.watchdog.remember(training.method, fabric.device)
     try:
         training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
     except StepNotFinite as found:

@@ -68,12 +68,13 @@ class Watchdog:
     """The watch over one run.
 
     in_a_row, in_total: so many skipped steps stop the run.
-    careful: whether each step is looked at before it is taken. Otherwise a bad one raises FoundLate, up to some steps
-        later.
+    waits: devices on which each step is looked at before it is taken. Elsewhere a bad one raises FoundLate, up to some
+        steps later, and only then the watch becomes careful.
     """
 
-    def __init__(self, in_a_row: int = 5, in_total: int = 100, careful: bool = True) -> None:
-        self.in_a_row, self.in_total, self.careful = in_a_row, in_total, careful
+    def __init__(self, in_a_row: int = 5, in_total: int = 100, waits: tuple[str, ...] = ("cpu",)) -> None:
+        self.in_a_row, self.in_total, self.waits = in_a_row, in_total, waits
+        self.careful = False
         self.skipped: list[int] = []  # steps
         self.warned: set[str] = set()  # kinds of warnings that hold
         self._buffers: list[tuple[Tensor, Tensor]] = []  # as they are, and as they were before the step
@@ -81,16 +82,20 @@ class Watchdog:
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
+    def looks_first(self, device: torch.device) -> bool:
+        """Whether a step on this device is looked at before it is taken."""
+        return self.careful or device.type in self.waits
+
     @torch.no_grad()
-    def remember(self, method: nn.Module) -> None:
+    def remember(self, method: nn.Module, device: torch.device) -> None:
         """Note what a forward pass moves, before a step."""
-        if self.careful:
+        if self.looks_first(device):
             self._buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
 
     def look(self, loss: Float[Tensor, ""], parameters: Iterable[Tensor]) -> None:
-        """Judge a step after its backward pass. Raises StepNotFinite where it must not be taken, if careful."""
+        """Judge a step after its backward pass. Raises StepNotFinite where it must not be taken."""
         good = is_finite(loss, [parameter.grad for parameter in parameters if parameter.grad is not None])
-        if self.careful:
+        if self.looks_first(loss.device):
             if not good:
                 raise StepNotFinite(loss.item())
             return
