@@ -223,6 +223,11 @@ def test_what_an_optimiser_remembers_survives_a_stop(
     assert any(name.startswith("/optimizer/state") and name.endswith(remembered) for name in state)
 
 
+def test_a_run_in_micro_batches_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of a part are drawn for each step."""
+    stopped_and_resumed(["micro_batches=4"], tmp_path, monkeypatch)
+
+
 def test_rwsam_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its images' weights are made anew from the first stage's encoder."""
     first = get_recipe("digits-lt", "base").set(["epochs=1", "backbone.width=4", "batch_size=64"])

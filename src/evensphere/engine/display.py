@@ -48,7 +48,11 @@ class Display:
     def step(self, step: int, images: int) -> None:
         self.images += images
         epoch = step // self.steps_per_epoch + 1
-        self.bar.update(self.task, advance=1, epoch=epoch, note=f"{self.speed():,.0f} images/s{self.accuracy}")
+        self.bar.update(self.task, completed=step + 1, epoch=epoch, note=f"{self.speed():,.0f} images/s{self.accuracy}")
+
+    def say(self, sentence: str) -> None:
+        """Something that a person should know, beside the bar."""
+        self.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
     def lap(self) -> float:
         """Seconds since the last call, or since the start."""

@@ -47,10 +47,12 @@ class AdaptiveSAM(torch.optim.SGD):
         with torch.enable_grad():
             closure(self.image_weights)
         start = self._ascend()
-        with torch.enable_grad():
-            loss = closure()
-        for parameter, value in start.items():
-            parameter.copy_(value)
+        try:
+            with torch.enable_grad():
+                loss = closure()
+        finally:  # also where the closure refuses the step
+            for parameter, value in start.items():
+                parameter.copy_(value)
         super().step()
         return loss
 

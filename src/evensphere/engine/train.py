@@ -18,8 +18,19 @@ from evensphere.data.source import Batch
 from evensphere.engine.checkpoint import KEPT, load_checkpoint, save_checkpoint, save_encoder
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
+from evensphere.engine.micro_batches import encode_in_parts
 from evensphere.engine.optim import LearningRate
 from evensphere.engine.stop import StopRequest, interruption
+from evensphere.engine.watchdog import (
+    Cause,
+    FoundLate,
+    StepNotFinite,
+    StepSkipped,
+    Watchdog,
+    cause_of,
+    geometry,
+    ruined,
+)
 from evensphere.errors import TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
@@ -39,8 +50,10 @@ class Training:
     keep_checkpoints: how many of the last ones are kept.
     snapshot_every: how often a checkpoint is kept for good, for a look at the run's past; None keeps none.
     compiled: whether torch compiles the networks.
+    micro_batches: in how many parts a batch passes through the encoder (see engine/micro_batches.py).
     monitor: validation accuracies of the encoder so far, called every `evaluate_every`; None for unlabelled data.
     description: of the encoder, for the file of the best one.
+    watchdog: what is to keep the run from ruin.
     """
 
     loader: Loader
@@ -56,12 +69,19 @@ class Training:
     keep_checkpoints: int = KEPT
     snapshot_every: Duration | None = None
     compiled: bool = False
+    micro_batches: int = 1
     monitor: Callable[[nn.Module], dict[str, float | None]] | None = None
     description: dict[str, Any] = field(default_factory=dict)
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
     @property
     def total_steps(self) -> int:
         return self.epochs * self.loader.steps_per_epoch
+
+    @property
+    def part_size(self) -> int:
+        """Images of a view that pass through the encoder at once."""
+        return -(-self.loader.batch_size // self.micro_batches)
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
@@ -98,32 +118,65 @@ def fit(
 ) -> None:
     """Train to the end, from the run's newest checkpoint if it has one.
 
-    Raises TrainingStopped when the loss is no longer finite, TrainingInterrupted when a signal asked it to stop.
+    Raises TrainingStopped when too many steps could not be taken, TrainingInterrupted when a signal asked it to stop.
     """
     if training.compiled:
         compile_networks(training.method)
+    if training.micro_batches > 1:
+        encode_in_parts(training.method, training.part_size)
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
+    first_step = _restore(training, run, step_module, fabric, console)
+    if not training.watchdog.looks_first(fabric.device) and not run.checkpoint_steps():
+        save_checkpoint(run, 0, step_module, training.optimizer)  # something to go back to
+    shown = Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console)
+    with StopRequest() as stop, shown as display:
+        while True:
+            try:
+                return _take_steps(training, run, step_module, first_step, fabric, display, stop)
+            except FoundLate:
+                first_step = _restore(training, run, step_module, fabric, console)
+                display.say(f"A loss or gradient was not finite; going back to step {first_step}.")
+
+
+def _restore(training: Training, run: RunDir, step_module: nn.Module, fabric: Fabric, console: Console | None) -> int:
+    """Bring all parts to where the run's newest checkpoint has them; the step to go on with."""
     first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device, console)
+    training.watchdog.resume(run.read_metrics())
     step_module.train()
     if fresh:
         _take_census(training, first_step, fabric)
-    shown = Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console)
-    with StopRequest() as stop, shown as display:
-        for step, batch in training.loader.batches(first_step, training.total_steps):
-            progress = training.progress(step)
+    return first_step
+
+
+def _take_steps(
+    training: Training,
+    run: RunDir,
+    step_module: nn.Module,
+    first_step: int,
+    fabric: Fabric,
+    display: Display,
+    stop: StopRequest,
+) -> None:
+    """The steps from one on to the end of the run, with all that is due between them."""
+    for step, batch in training.loader.batches(first_step, training.total_steps):
+        progress = training.progress(step)
+        try:
             record = _take_step(training, step_module, batch, progress, fabric)
-            _check_finite(record["loss"], progress, training, run)
+        except StepSkipped as skipped:
+            _skip(training, run, progress, skipped.cause, display)
+        else:
             _log(training, run, progress, record)
-            display.step(step, len(batch.index) * fabric.world_size)
-            best = _evaluate(training, run, progress, display)
-            asked = stop.asked()
-            if asked or best or _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
-                keep = training.keep_checkpoints
-                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
-                run.add_train_seconds(display.lap())
-            if asked:
-                raise interruption(asked, f"at step {step + 1} of {training.total_steps}")
+        display.step(step, len(batch.index) * fabric.world_size)
+        best = _evaluate(training, run, progress, display)
+        asked = stop.asked()
+        if asked or best or _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
+            _check_state(training, run, progress)
+            keep = training.keep_checkpoints
+            save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
+            run.add_train_seconds(display.lap())
+        if asked:
+            raise interruption(asked, f"at step {step + 1} of {training.total_steps}")
 
 
 @torch.no_grad()
@@ -133,6 +186,7 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     method = copy.deepcopy(training.method)
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
+        torch.manual_seed(seed_for(training.seed + fabric.global_rank, "census", past))  # as in a step
         views = training.views_of(batch, progress, fabric.device)
         with fabric.autocast():
             output = method(views, training.numbers(batch), progress)
@@ -142,12 +196,16 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
 def _take_step(
     training: Training, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
 ) -> dict[str, Any]:
-    """One optimiser step; what it has to log, still on the device: nothing here makes the CPU wait for it."""
+    """One optimiser step; what it has to log, still on the device: nothing here makes the CPU wait for it.
+
+    Raises StepSkipped, and leaves no trace, where the loss or a gradient is not finite, if the watchdog looks first.
+    """
     rate = training.learning_rate(progress.epoch)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     views, numbers = training.views_of(batch, progress, fabric.device), training.numbers(batch)
     passes: list[tuple[Output, Harmony, Tensor]] = []
+    weights = [weight for group in training.optimizer.param_groups for weight in group["params"]]
 
     def closure(image_weights: Tensor | None = None) -> Tensor:
         """Forward and backward. Some optimisers look at the loss at several points, or with other weights, in a step;
@@ -160,30 +218,49 @@ def _take_step(
             weight = send(image_weights[batch.index], loss.device)
             loss = loss + ((weight - 1) * output.per_sample).mean()
         fabric.backward(loss)
+        training.watchdog.look(loss, weights)
         passes[:] = [(output, harmony, loss)]
         return loss
 
-    training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
-    training.optimizer.zero_grad()
+    training.watchdog.remember(training.method, fabric.device)
+    try:
+        training.optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return a float
+    except StepNotFinite as found:
+        training.watchdog.undo()
+        raise StepSkipped(cause_of(found.loss, views, batch.index, weights, rate)) from found
+    finally:
+        training.optimizer.zero_grad()
     ((output, harmony, loss),) = passes
     numbers = training.numbers(batch, fabric.device)
     training.method.after_step(numbers, output, progress)
     training.harmonizer.after_step(output.embeddings, numbers, progress)
-    return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs}
+    shape = geometry(output.embeddings[0]) if _is_logged(training, progress) else {}
+    return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs, **shape}
 
 
-def _check_finite(loss: Tensor, progress: Progress, training: Training, run: RunDir) -> None:
-    """Stop at the first loss that is not a number. On a GPU reading it would stall the queue, so it is read seldom."""
-    if loss.is_cuda and not _is_logged(training, progress):
-        return
-    if torch.isfinite(loss):
-        return
+def _skip(training: Training, run: RunDir, progress: Progress, cause: Cause, display: Display) -> None:
+    """Write down that a step was not taken. Raises TrainingStopped where these are too many."""
+    event = {"event": "skipped", "step": progress.step, "epoch": progress.epoch, "reason": cause.what}
+    run.append_metrics(event)
+    display.say(f"Step {progress.step} (epoch {progress.epoch + 1}) was not taken: {cause.what}.")
+    if too_many := training.watchdog.skip(progress.step):
+        _stop(run, progress, cause, f"{too_many}: ")
+
+
+def _check_state(training: Training, run: RunDir, progress: Progress) -> None:
+    """Before a checkpoint is written, be sure that it is worth going back to. Raises TrainingStopped or FoundLate."""
+    training.watchdog.settle()
+    if (cause := ruined(training.method.parameters(), training.learning_rate(progress.epoch))) is not None:
+        _stop(run, progress, cause)
+
+
+def _stop(run: RunDir, progress: Progress, cause: Cause, why: str = "") -> None:
+    """End the run with a sentence. Raises TrainingStopped."""
     steps = run.checkpoint_steps()
+    kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "no checkpoint was written yet"
     reason = (
-        f"The loss became {loss.item()} at step {progress.step} (epoch {progress.epoch + 1}), most likely because the "
-        f"learning rate of {training.learning_rate(progress.epoch):g} is too high for this batch size or precision; "
-        f"{f'the checkpoint of step {steps[-1]} is intact' if steps else 'no checkpoint was written yet'}: "
-        "try a smaller --set schedule.learning_rate, or --set precision=32-true, in a new run."
+        f"Training stopped at step {progress.step} (epoch {progress.epoch + 1}), since "
+        f"{why}{cause.what}, {cause.advice}; {kept}."
     )
     run.append_metrics({"event": "stopped", "step": progress.step, "epoch": progress.epoch, "reason": reason})
     raise TrainingStopped(reason)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from evensphere.errors import InputError
 from evensphere.ops import collective
+from evensphere.ops.transfer import Late
 
 Real = Float32[Tensor, "..."] | Float64[Tensor, "..."]
 
@@ -121,7 +122,7 @@ class Pace:
     def __init__(self, max_iterations: int, tolerance: float, waits: tuple[str, ...] = ("cpu",)) -> None:
         self.max_iterations, self.tolerance, self.waits = max_iterations, tolerance, waits
         self.iterations = min(_FIRST, max_iterations)
-        self._under_way: deque[tuple[int, _Late]] = deque()
+        self._under_way: deque[tuple[int, Late]] = deque()
         self._window: list[float] = []  # errors of problems with the present number of iterations
 
     def limits(self, device: torch.device) -> tuple[int, float]:
@@ -134,7 +135,7 @@ class Pace:
         """Take in the marginal error of a problem that had the present limits."""
         if self._is_free_to_read(error.device):
             return
-        self._under_way.append((self.iterations, _Late(error)))
+        self._under_way.append((self.iterations, Late(error)))
         if len(self._under_way) > _LATE:
             iterations, late = self._under_way.popleft()
             if iterations == self.iterations:
@@ -162,22 +163,7 @@ class Pace:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iterations, self._window = state["iterations"], list(state["window"])
-        self._under_way = deque((iterations, _Late(torch.tensor(error))) for iterations, error in state["under_way"])
-
-
-class _Late:
-    """A number on its way from the device to the host."""
-
-    def __init__(self, number: Float[Tensor, ""]) -> None:
-        self._copy = number.detach().to("cpu", non_blocking=True, copy=True)
-        self._arrival = torch.cuda.Event() if number.is_cuda else None
-        if self._arrival is not None:
-            self._arrival.record()
-
-    def read(self) -> float:
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return float(self._copy)
+        self._under_way = deque((iterations, Late(torch.tensor(error))) for iterations, error in state["under_way"])
 
 
 def _solve(kernel: _Kernel, target: Tensor, max_iterations: int, tolerance: float) -> tuple[int, Tensor]:

@@ -1,8 +1,9 @@
-"""What was computed on the CPU, on its way to a GPU, without either waiting for the other."""
+"""What was computed on one device, on its way to another, without either waiting for the other."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 
@@ -15,3 +16,19 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+class Late:
+    """A number on its way from the device to the host, where it is wanted some time later."""
+
+    def __init__(self, number: Shaped[Tensor, ""]) -> None:
+        self._copy = number.detach().to("cpu", non_blocking=True, copy=True)
+        self._arrival = torch.cuda.Event() if number.is_cuda else None
+        if self._arrival is not None:
+            self._arrival.record()
+
+    def read(self) -> float:
+        """The number; waits until it is there."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return float(self._copy)

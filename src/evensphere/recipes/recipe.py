@@ -51,6 +51,8 @@ class Recipe:
     """All choices of a run. "auto" is filled in from the data by `with_sizes` and `with_precision`.
 
     epochs, batch_size (over all processes): at least 1 and 2.
+    micro_batches: in how many parts a batch passes through the encoder, to save memory; at least 1, and parts of at
+        least 2 images (see engine/micro_batches.py).
     precision: one of PRECISIONS, in Lightning Fabric's words. workers: processes that decode files.
     storage: where the images are while training, one of STORAGES (see data/storage.py).
     compile: whether torch compiles the encoder (see engine/compilation.py).
@@ -77,6 +79,7 @@ class Recipe:
     schedule: Part
     epochs: int
     batch_size: int | Literal["auto"]
+    micro_batches: int = 1
     seed: int = 0
     precision: str = "auto"
     workers: int | None = None
@@ -95,10 +98,18 @@ class Recipe:
     resolved: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("keep_checkpoints", 1)):
+        bounds = {"epochs": 1, "batch_size": 2, "micro_batches": 1, "seed": 0, "keep_checkpoints": 1}
+        for name, least in bounds.items():
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")
+        if self.batch_size != "auto" and self.micro_batches > max(1, self.batch_size // 2):
+            raise InputError(
+                f"micro_batches = {self.micro_batches} was given for batches of {self.batch_size}; each must have at "
+                f"least 2 images, so give at most {self.batch_size // 2}."
+            )
+        if self.compile and self.micro_batches > 1:
+            raise InputError("compile=true and micro_batches were given; one excludes the other, so leave one out.")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.near_duplicates not in NEAR_DUPLICATES:

@@ -31,6 +31,7 @@ from evensphere.disk import check_writable
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.compilation import check_compiler
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
+from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
@@ -233,6 +234,7 @@ def build_training(
         keep_checkpoints=recipe.keep_checkpoints,
         snapshot_every=None if recipe.snapshot_every is None else Duration.parse(recipe.snapshot_every),
         compiled=recipe.compile,
+        micro_batches=recipe.micro_batches,
         monitor=validation_monitor(scored, views, recipe.monitor, recipe.seed),
         description={"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)},
     )
@@ -304,6 +306,12 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
         return run.path
     if not console.quiet and (expected := preflight(training, fabric)) is not None:
         console.print(str(expected), soft_wrap=True)
+    if training.micro_batches > 1 and normalises_by_parts(training.method.encoder):
+        console.print(
+            f"micro_batches={training.micro_batches}: the loss sees whole batches; BatchNorm in the encoder normalises "
+            f"{training.part_size} images at a time by their own statistics, as in data parallelism.",
+            soft_wrap=True,
+        )
     try:
         fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
     finally:
