@@ -10,6 +10,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
+    RUN/predictions.parquet, validation-predictions.parquet      what was predicted for each of those images
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
 """
@@ -111,6 +112,10 @@ class RunDir:
     def results_file(self, split: Split) -> Path:
         """Where the metrics on a split of the labelled images are written."""
         return self.evaluation_file if split == "test" else self.validation_file
+
+    def predictions_file(self, split: Split) -> Path:
+        """Where what was predicted for each image of that split is written."""
+        return self.path / ("predictions.parquet" if split == "test" else f"{split}-predictions.parquet")
 
     def read_results(self, split: Split) -> dict[str, Any]:
         """The metrics on a split, empty where there are none (or none that can be read)."""
