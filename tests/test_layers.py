@@ -18,7 +18,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
-    {"bench", "reproduce"},
+    {"bench", "compare", "reproduce"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
