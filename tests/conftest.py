@@ -19,6 +19,7 @@ CHECKED = (
     "recipes",
     "report",
     "reproduce",
+    "compare",
     "bench",
     "rundir",
     "disk",

@@ -20,7 +20,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
-    {"bench", "reproduce", "toy"},
+    {"bench", "compare", "reproduce", "toy"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -10,6 +10,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
+    RUN/predictions.parquet, validation-predictions.parquet      what was predicted for each of those images
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
     RUN/best.safetensors      the encoder when its validation accuracy was highest (no file without validation images)
@@ -112,6 +113,10 @@ class RunDir:
         """Where the metrics of an encoder on a split of the labelled images are written."""
         file = self.evaluation_file if split == "test" else self.validation_file
         return file if encoder == "last" else file.with_name(f"{file.stem}-best.json")
+
+    def predictions_file(self, split: Split) -> Path:
+        """Where what was predicted for each image of that split is written."""
+        return self.path / ("predictions.parquet" if split == "test" else f"{split}-predictions.parquet")
 
     def read_results(self, split: Split, encoder: Which = "last") -> dict[str, Any]:
         """The metrics of an encoder on a split, empty where there are none (or none that can be read)."""

@@ -86,9 +86,11 @@ def test_metrics_see_the_splits_they_should() -> None:
     banks = build_banks(Flatten(), splits, VIEWS)
     assert banks.train_counts == [3, 2, 1]
     assert [len(bank.labels) for bank in (banks.train, banks.validation, banks.test) if bank] == [30, 15, 15]
-    results = evaluate_encoder(Flatten(), splits, VIEWS, ["knn", "probe", "probe_paper"])
-    assert list(results) == ["knn", "probe", "probe_paper"]
+    results, numbers, labels, predicted = evaluate_encoder(Flatten(), splits, VIEWS, ["knn", "probe", "probe_paper"])
+    assert list(results) == list(predicted) == ["knn", "probe", "probe_paper"]
     assert results["probe"]["average"] == 100
+    assert numbers.tolist() == list(range(15))
+    assert labels.tolist() == predicted["probe"].tolist() == [i % 3 for i in range(45, 60)]
     with pytest.raises(InputError, match="did you mean 'probe'"):
         evaluate_encoder(Flatten(), splits, VIEWS, ["prob"])
     monitor = validation_monitor(splits, VIEWS, ["probe"], seed=0)

@@ -72,7 +72,11 @@ def numpy(bank: FeatureBank) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def test_scores_by_hand() -> None:
     test = FeatureBank(torch.zeros(9, 2), torch.tensor([0, 0, 0, 0, 1, 2, 2, 4, 4]))
     banks = Banks(test, None, test, [300, 50, 40, 3, 2], "shots")
-    assert scores(torch.tensor([0, 0, 0, 1, 2, 2, 2, 3, 4]), banks) == {
+    got = scores(torch.tensor([0, 0, 0, 1, 2, 2, 2, 3, 4]), banks)
+    few = got["intervals"].pop("few")
+    assert few == pytest.approx([9.45, 90.55], abs=0.01), "Wilson's of 1 in 2"
+    assert got.pop("intervals").keys() == {"many", "medium", "average"}
+    assert got == {
         "many": 75.0,
         "medium": 50.0,  # of classes 1 (0 %) and 2 (100 %)
         "few": 50.0,  # of class 4 alone: class 3 has no test images
@@ -82,7 +86,16 @@ def test_scores_by_hand() -> None:
         "accuracy": pytest.approx(600 / 9),
         "per_class": [75.0, 0.0, 100.0, None, 50.0],
         "test_images": {"many": 4, "medium": 3, "few": 2},
+        "unjudged": [0, 1, 2, 3, 4],
+        "predicted": [0, 0, 0, 1, 2, 2, 2, 3, 4],
     }
+
+
+def test_a_group_without_test_images_has_no_interval_and_a_class_of_many_is_judged() -> None:
+    test = FeatureBank(torch.zeros(20, 2), torch.tensor([0] * 18 + [1] * 2))
+    got = scores(test.labels, Banks(test, None, test, [300, 50, 4], "shots"))
+    assert got["intervals"]["few"] is None
+    assert got["unjudged"] == [1, 2]
 
 
 @pytest.mark.parametrize("metric", EVERY)

@@ -50,7 +50,7 @@ def test_the_animation_has_a_frame_for_each_snapshot(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="toy.png|file"):
+    with pytest.raises(InputError, match="Cannot write"):
         toy_picture(OUTCOMES, tmp_path / "file" / "toy.png")
 
 

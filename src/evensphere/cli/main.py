@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from evensphere import __version__
-from evensphere.cli import bench, data, evaluate, methods, quickstart, recipes, report, reproduce, split, toy, train
+from evensphere.cli import (
+    bench,
+    compare,
+    data,
+    evaluate,
+    methods,
+    quickstart,
+    recipes,
+    report,
+    reproduce,
+    split,
+    toy,
+    train,
+)
 from evensphere.cli.console import plain_console
 from evensphere.engine.stop import requeue_between_runs
 from evensphere.errors import InputError, TrainingInterrupted, TrainingStopped
@@ -25,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, train, evaluate, report, reproduce, bench, methods, recipes, split, toy):
+for command in (quickstart, train, evaluate, compare, report, reproduce, bench, methods, recipes, split, toy):
     app.command(command.NAME)(command.run)
 app.add_typer(data.app, name=data.NAME)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -34,7 +34,7 @@ def extract(encoder: nn.Module, source: Source, views: Views, cropped: bool = Fa
     if labels is None:
         raise InputError(f"{source.name} has no labels; evaluation needs images in one sub-folder per class.")
     features, index = features_of(encoder, source, views, cropped)
-    return FeatureBank(features, labels[index])
+    return FeatureBank(features, labels[index], index)
 
 
 @torch.inference_mode()
@@ -73,7 +73,20 @@ def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool 
     )
 
 
-def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: Sequence[str]) -> dict[str, Any]:
+class Evaluation(NamedTuple):
+    """What metrics made of an encoder.
+
+    results: by metric, ready to be written down. numbers: which images of the test split could be read; labels: theirs;
+    predicted: the classes that each metric that classifies gave them.
+    """
+
+    results: dict[str, dict[str, Any]]
+    numbers: Int64[Tensor, " n"]
+    labels: Int64[Tensor, " n"]
+    predicted: dict[str, Int64[Tensor, " n"]]
+
+
+def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: Sequence[str]) -> Evaluation:
     """Every metric asked for, by name, of the frozen encoder."""
     for name in metrics:
         if name not in METRICS:
@@ -85,7 +98,12 @@ def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: 
         module, _, function = METRICS[name].partition(":")
         metric = getattr(import_module(module), function)
         results[name] = dict(metric(banks[name in CROPPED_TRAIN]))
-    return results
+    predicted = {
+        name: torch.tensor(result.pop("predicted")) for name, result in results.items() if "predicted" in result
+    }
+    test = next(iter(banks.values())).test
+    assert test.numbers is not None, "banks are built with them"
+    return Evaluation(results, test.numbers, test.labels, predicted)
 
 
 def validation_monitor(
@@ -106,7 +124,7 @@ def validation_monitor(
 
     def monitor(encoder: nn.Module) -> dict[str, float | None]:
         logged = {}
-        for name, scores in evaluate_encoder(encoder, quick, views, metrics).items():
+        for name, scores in evaluate_encoder(encoder, quick, views, metrics).results.items():
             logged[name] = scores["average"]
             logged |= {f"{name}_{group}": scores[group] for group in GROUPS}
         return logged

@@ -13,10 +13,13 @@ class FeatureBank(NamedTuple):
 
     features: float32 [N, D], finite, not normalised, of N >= 1 images.
     labels: int64 [N], each in [0, number of classes).
+    numbers: int64 [N], which image of the split each is, so that predictions can be written down; None where nobody
+        asks.
     """
 
     features: Float[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
+    numbers: Int64[Tensor, " n"] | None = None
 
 
 class Banks(NamedTuple):

@@ -23,10 +23,14 @@ from torch import Tensor, nn
 from evensphere.errors import InputError
 from evensphere.metrics.bank import Banks, FeatureBank
 from evensphere.metrics.groups import GROUPS, class_groups, group_accuracy
+from evensphere.metrics.intervals import balanced_accuracy, class_accuracy
 from evensphere.ops.draw import permutation, seed_for
 
 # Similarities held at a time by the nearest-neighbour search: 64 MiB in float32.
 BLOCK_ENTRIES = 2**24
+
+# Points: a class's interval that is wider says next to nothing of it. About ten test images make it narrower.
+WIDEST = 50.0
 
 # scikit-learn's C of the logistic probe, from strong to weak regularisation, and the one for no validation bank. On
 # standardised features the best C hardly moves with the number of images (0.01 to 0.1 from 1,000 to 40,000).
@@ -45,16 +49,34 @@ def scores(predicted: Int64[Tensor, " n"], banks: Banks) -> dict[str, Any]:
     Returns, in percent: "many", "medium", "few", "std", "std_sample", "average" as `groups.group_accuracy` defines
     them; "accuracy": share of right test images, equal to "average" on a balanced test set; "per_class": a list with
     None for a class without test images, which no mean counts. "test_images": number of test images in each group.
+    "intervals": [low, high] of "many", "medium", "few" and "average" for other test images of these classes, however
+    many each has (see `intervals.balanced_accuracy`). "unjudged": the classes of which the test images say next to
+    nothing, their own interval being wider than `WIDEST` points. "predicted": `predicted` itself, as a list.
     """
     right, total = _right_and_total(predicted, banks.test.labels, len(banks.train_counts))
     per_class = _percent(right, total)
     groups = class_groups(banks.train_counts, banks.group_rule)
+    members = {name: [c for c, group in enumerate(groups) if group == name] for name in GROUPS}
+    members["average"] = list(range(len(groups)))
     return {
         **group_accuracy(per_class, banks.train_counts, banks.group_rule),
         "accuracy": 100 * sum(right) / sum(total),
         "per_class": per_class,
-        "test_images": {g: sum(n for n, group in zip(total, groups, strict=True) if group == g) for g in GROUPS},
+        "test_images": {name: sum(total[c] for c in members[name]) for name in GROUPS},
+        "intervals": {name: _interval(right, total, classes) for name, classes in members.items()},
+        "unjudged": [c for c in members["average"] if _width(right[c], total[c]) > WIDEST],
+        "predicted": predicted.tolist(),
     }
+
+
+def _interval(right: list[int], total: list[int], classes: list[int]) -> list[float] | None:
+    found = balanced_accuracy([right[c] for c in classes], [total[c] for c in classes])
+    return None if found is None else [100 * found.low, 100 * found.high]
+
+
+def _width(right: int, total: int) -> float:
+    found = class_accuracy(right, total)
+    return 100.0 if found is None else 100 * (found.high - found.low)
 
 
 def _mean_class_accuracy(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], num_classes: int) -> float:
@@ -292,7 +314,7 @@ def _check_banks(banks: Banks) -> None:
 
 
 def _check_bank(name: str, bank: FeatureBank, num_classes: int) -> None:
-    features, labels = bank
+    features, labels = bank.features, bank.labels
     if features.numel() == 0:
         raise InputError(f"The {name} bank is empty (shape {list(features.shape)}); it needs at least one image.")
     if len(labels) != len(features):

@@ -30,8 +30,9 @@ from evensphere.data.stream_loader import StreamLoader
 from evensphere.disk import check_writable
 from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_checkpoint, save_encoder
 from evensphere.engine.compilation import check_compiler
-from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
+from evensphere.engine.evaluate import Evaluation, evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.micro_batches import normalises_by_parts
+from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.engine.preflight import preflight
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
@@ -487,9 +488,10 @@ def evaluate(
     for one in (untrained, trained):
         one.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with console.status("Evaluating the untrained encoder"):
-        floor = evaluate_encoder(untrained, splits, views, ["knn"])["knn"]
+        floor = evaluate_encoder(untrained, splits, views, ["knn"]).results["knn"]
     with console.status("Evaluating the trained encoder"):
-        results = evaluate_encoder(trained, splits, views, list(metrics or recipe.metrics))
+        evaluation = evaluate_encoder(trained, splits, views, list(metrics or recipe.metrics))
+    results: dict[str, Any] = dict(evaluation.results)
     counts = splits.train_counts() or []
     results |= {
         "knn_untrained": floor,
@@ -503,7 +505,16 @@ def evaluate(
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
         results = earlier | results
     folder.write_json(out, results)
+    if out == folder.results_file(split):  # the finished encoder's, beside its scores
+        _keep_predictions(folder, split, evaluation, splits.test)
     return results
+
+
+def _keep_predictions(run: RunDir, split: Split, evaluation: Evaluation, source: Source | None) -> None:
+    """Beside the results, image by image, so that runs can be compared on the same images."""
+    assert source is not None, "there is a test split where there are results"
+    images = [source.location(i) for i in evaluation.numbers.tolist()]
+    write_predictions(run, split, Predictions(images, evaluation.labels, evaluation.predicted))
 
 
 def _labelled(data: Path | str | Sequence[str], recipe: Recipe) -> Splits:

@@ -91,7 +91,7 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
     """
     members: dict[_Key, dict[int, RunRecord]] = {}
     for record in (record for record in records if record.recipe):
-        key = (record.recipe["name"], record.recipe["arm"], json.dumps(_settings(record.recipe), sort_keys=True))
+        key = (record.recipe["name"], record.recipe["arm"], json.dumps(settings_of(record.recipe), sort_keys=True))
         members.setdefault(key, {}).setdefault(record.recipe["seed"], record)
     names = list(dict.fromkeys(name for name, _, _ in members))
     kinds = list(dict.fromkeys([*_LOOKS, *(kind for _, kind, _ in members)]))
@@ -106,7 +106,7 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
     return arms
 
 
-def _settings(recipe: Json) -> Json:
+def settings_of(recipe: Json) -> Json:
     """Everything that can change a result but the seeds (of run and data), flat: {"harmonizer.weight": 1.0, ...}."""
     silent = {"name", "arm", "seed", "summary", "workers", "resolved"}
     settings: Json = {}
