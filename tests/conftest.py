@@ -19,6 +19,7 @@ CHECKED = (
     "recipes",
     "report",
     "reproduce",
+    "diagnosis",
     "bench",
     "rundir",
     "errors",
