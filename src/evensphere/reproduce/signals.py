@@ -39,9 +39,8 @@ from evensphere.metrics.signals import alignment, alpha_req, effective_rank, lid
 from evensphere.ops.draw import permutation
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import splits_of
+from evensphere.reproduce.choice import Line, read_signals
 from evensphere.rundir import RunDir
-
-Line = dict[str, Any]
 
 IMAGES = 5_000  # of the run's own that signals are computed of, at most
 BANK = 10_000  # labelled images that kNN and probe are given
@@ -73,17 +72,6 @@ def measure(folders: Sequence[Path], out: Path, data: str | None = None) -> list
                 f"{run.path.name}, step {step}: {line['accuracies']['knn']['few']:.1f} % of the few by kNN", flush=True
             )
     return known
-
-
-def read_signals(file: Path) -> list[Line]:
-    """The lines measured so far, by run and step; none if there is no file. Raises InputError for a damaged one."""
-    if not file.exists():
-        return []
-    try:
-        lines = [json.loads(text) for text in file.read_text().splitlines()]
-        return sorted(lines, key=lambda line: (line["run"], line["step"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} cannot be read ({error}); mend it or measure again into another file.") from error
 
 
 def _finished(folders: Sequence[Path]) -> Iterator[RunDir]:
