@@ -20,6 +20,8 @@ CHECKED = (
     "report",
     "reproduce",
     "compare",
+    "diagnosis",
+    "toy",
     "bench",
     "rundir",
     "disk",

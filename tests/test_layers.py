@@ -20,6 +20,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
+    {"diagnosis"},
     {"bench", "compare", "reproduce", "toy"},
     {"cli"},
 ]

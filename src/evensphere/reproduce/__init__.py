@@ -3,6 +3,8 @@
     cells       which runs a table is made of, at which scale
     run         run them, resumable cell by cell, by as many processes as like
     surrogates  what GH's surrogate labels knew of the classes, at every kept checkpoint
+    signals     what each kept checkpoint says without labels, and how good it is: a command of its own
+    choice      which of these signals deserve to choose checkpoints; what regions know of classes
     results     every number, and differences between arms
     pictures    drawn from both
     summary     the page people read, made of `page`'s blocks

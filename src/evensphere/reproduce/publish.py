@@ -2,8 +2,8 @@
 
 benchmarks/results/SCALE/ holds a folder for each cell, with its recipe, environment, scores and measurements but no
 weights and one logged step an epoch; TABLE.reading.md beside them says in words what the table means.
-benchmarks/results/*.jsonl are measurements of speed. The page is made of these alone, so anybody can make it again, and
-a test does.
+benchmarks/results/signals.jsonl holds what `signals` measured of checkpoints, the other *.jsonl measurements of speed.
+The page is made of these alone, so anybody can make it again, and a test does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
+from evensphere.reproduce.choice import signals_sections
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
 from evensphere.reproduce.results import collect
 from evensphere.reproduce.speed import speed_section
@@ -65,6 +66,7 @@ def publish(archive: Path, docs: Path) -> str:
     for scale in SCALES:
         for table in TABLES:
             blocks += _section(table, scale, archive / scale, docs / "results")
+    blocks += [_moved(block) for block in signals_sections(archive, docs / "results")]
     blocks += [_moved(block) for block in speed_section(archive, docs / "results")]
     page = to_markdown(blocks)
     atomic_write(docs / "results.md", page)

@@ -1,0 +1,1 @@
+"""What a run or a collection of images looks like to somebody who has no labels."""
