@@ -5,7 +5,7 @@ This is the only place where a label meets a feature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import ArraySource, Source, Splits, UnreadableImage, take
+from evensphere.data.source import Source, Splits, take
+from evensphere.engine.embed import batches_of
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import CROPPED_TRAIN, METRICS
 from evensphere.metrics.bank import Banks, FeatureBank
@@ -46,7 +47,7 @@ def features_of(
     was_training = encoder.training
     encoder.eval()
     features, kept = [], []
-    for index, images in _batches(source):
+    for index, _, images in batches_of(source, _BATCH):
         pixels = views.weak(images, index) if cropped else views.plain(images)
         features.append(encoder(pixels.to(device)).float().cpu())
         kept.append(index)
@@ -136,19 +137,3 @@ def _sample(source: Source, count: int, seed: int, purpose: str) -> Source:
     if len(source) <= count:
         return source
     return take(source, permutation(seed, purpose, 0, len(source))[:count].sort().values)
-
-
-def _batches(source: Source) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
-    """(index, images): one tensor for images of one size, else a list; unreadable images are passed over."""
-    for index in torch.split(torch.arange(len(source)), _BATCH):
-        if isinstance(source, ArraySource):
-            yield index, source.images[index]
-            continue
-        read: dict[int, Tensor] = {}
-        for i in index.tolist():
-            try:
-                read[i] = source.read(i)
-            except UnreadableImage:
-                continue
-        if read:
-            yield torch.tensor(list(read)), list(read.values())
