@@ -22,6 +22,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ class RunDir:
         if not os.access(self.path, os.W_OK):
             raise InputError(f"Cannot write a run to {self.path}: permission denied; choose another --out.")
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[Any]:
         """Take the run for this process; held until released or the process ends. Raises InputError if it is taken."""
         lock = FileLock(self.path / ".lock")
         try:
@@ -207,3 +208,25 @@ class RunDir:
         for step in self.checkpoint_steps()[:-keep]:
             if step not in set(milestones):
                 self.checkpoint_file(step).unlink()
+
+
+class ReadOnlyRun(RunDir):
+    """A run folder for the processes that train with the one that owns it: they read, and leave writing to it."""
+
+    def create(self) -> None:
+        pass
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
+        pass
+
+    def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
+        pass
+
+    def append_metrics(self, event: Mapping[str, Any]) -> None:
+        pass
+
+    def truncate_metrics(self, size: int) -> None:
+        pass

@@ -51,6 +51,8 @@ def main() -> None:
     # Read when torch is loaded, which happens later, inside a command.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # what its C++ parts say about lost connections, a page each, is said in a sentence below
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -63,7 +65,8 @@ def main() -> None:
 
 def _explain(error: BaseException) -> int:
     """Say what happened in one sentence; the exit code."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=local != "0")  # said once on each machine
     if isinstance(error, KeyboardInterrupt):
         console.print("Stopped. Add --resume to the same command to go on from the last checkpoint.")
         return 130

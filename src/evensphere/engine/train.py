@@ -19,9 +19,12 @@ from evensphere.engine.checkpoint import load_checkpoint, save_checkpoint
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
 from evensphere.engine.optim import LearningRate
+from evensphere.engine.processes import Processes
 from evensphere.errors import TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
+from evensphere.nn.norm import share_batch_norms
+from evensphere.ops import collective
 from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration, Progress
 from evensphere.ops.transfer import send
@@ -89,15 +92,24 @@ class StepModule(nn.Module):
 
 
 def fit(
-    training: Training, run: RunDir, fabric: Fabric, console: Console | None = None, title: str = "training"
+    training: Training,
+    run: RunDir,
+    fabric: Fabric,
+    console: Console | None = None,
+    title: str = "training",
+    processes: Processes | None = None,
 ) -> None:
     """Train to the end, from the run's newest checkpoint if it has one.
 
+    processes: those that train together, of which the first writes the run's files; None: this one.
     Raises TrainingStopped when the loss is no longer finite.
     """
     if training.compiled:
         compile_networks(training.method)
+    processes = processes or Processes()
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
+    if processes.count > 1:
+        share_batch_norms(step_module)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
     first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device)
     step_module.train()
@@ -106,12 +118,14 @@ def fit(
     with Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console) as display:
         for step, batch in training.loader.batches(first_step, training.total_steps):
             progress = training.progress(step)
-            record = _take_step(training, step_module, batch, progress, fabric)
+            with collective.shares(len(batch.index)) as images:
+                record = _take_step(training, step_module, batch, progress, fabric)
             _check_finite(record["loss"], progress, training, run)
             _log(training, run, progress, record)
-            display.step(step, len(batch.index) * fabric.world_size)
-            _evaluate(training, run, progress, display)
-            if _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
+            display.step(step, images)
+            _evaluate(training, run, progress, display, processes)
+            due = _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1)
+            if due and processes.first:
                 save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training))
                 run.add_train_seconds(display.lap())
 
@@ -124,9 +138,10 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
         views = training.views_of(batch, progress, fabric.device)
-        with fabric.autocast():
-            output = method(views, training.numbers(batch), progress)
-        training.harmonizer.after_step(output.embeddings, training.numbers(batch, fabric.device), progress)
+        with collective.shares(len(batch.index)):
+            with fabric.autocast():
+                output = method(views, training.numbers(batch), progress)
+            training.harmonizer.after_step(output.embeddings, training.numbers(batch, fabric.device), progress)
 
 
 def _take_step(
@@ -148,7 +163,7 @@ def _take_step(
         if image_weights is not None:
             assert output.per_sample is not None
             weight = send(image_weights[batch.index], loss.device)
-            loss = loss + ((weight - 1) * output.per_sample).mean()
+            loss = loss + collective.mean((weight - 1) * output.per_sample)
         fabric.backward(loss)
         passes[:] = [(output, harmony, loss)]
         return loss
@@ -189,12 +204,15 @@ def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, 
         run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
 
 
-def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display) -> None:
+def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display, processes: Processes) -> None:
     if training.monitor is None or not _due(training.evaluate_every, progress):
         return
-    accuracies = training.monitor(training.method.encoder)
-    run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
-    display.evaluation(progress.epoch + 1, accuracies)
+    if processes.first:
+        with collective.alone():
+            accuracies = training.monitor(training.method.encoder)
+        run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
+        display.evaluation(progress.epoch + 1, accuracies)
+    processes.meet_first()
 
 
 def _is_logged(training: Training, progress: Progress) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import platform
 import subprocess
@@ -31,11 +30,13 @@ from evensphere.engine.checkpoint import branch_checkpoint, load_encoder, read_c
 from evensphere.engine.compilation import check_compiler
 from evensphere.engine.evaluate import evaluate_encoder, features_of, validation_monitor
 from evensphere.engine.preflight import preflight
+from evensphere.engine.processes import Processes, together
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
+from evensphere.ops import collective
 from evensphere.ops.schedule import Duration
 from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
@@ -50,7 +51,7 @@ from evensphere.recipes.recipe import (
     without_auto,
 )
 from evensphere.recipes.storing import look_at, pixels_again
-from evensphere.rundir import RunDir, Split
+from evensphere.rundir import ReadOnlyRun, RunDir, Split
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
@@ -60,9 +61,10 @@ def train(
     out: Path | str,
     resume: bool = False,
     branch: Path | str | None = None,
-    devices: int = 1,
+    devices: int | None = None,
     console: Console | None = None,
     strict: bool = False,
+    nodes: int | None = None,
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -70,19 +72,27 @@ def train(
     resume: go on with the run in `out` if it was begun, which must have been with the same recipe; its images may have
         moved. A finished run is left as it is.
     branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
-    devices: processes (1 for now). console: where progress is shown; None shows nothing.
+    devices, nodes: processes on each machine, and machines (see engine.processes); None: those that torchrun or srun
+        started, else 1. They compute what one process computes, up to rounding. They are started by running the
+        program again, up to this call, from which only the first one returns: so it takes a script or a command, not a
+        notebook, and one such call in a program.
+    console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
-    console = console or Console(quiet=True)
-    if devices != 1:
-        raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    if recipe.stages is not None:
-        from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
+    with together(devices, nodes) as processes:
+        run = RunDir(out) if processes.first else ReadOnlyRun(out)
+        console = console if console is not None and processes.first else Console(quiet=True)
+        if recipe.stages is not None:
+            from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-        return train_stages(recipe, RunDir(out), resume, branch, console, strict)
-    return train_whole(recipe, RunDir(out), resume, branch, console, strict)
+            train_stages(recipe, run, resume, branch, console, strict, processes)
+        else:
+            train_whole(recipe, run, resume, branch, console, strict, processes=processes)
+    if not processes.first:
+        raise SystemExit  # the rest of the program is the first process's
+    return run.path
 
 
 Ready = Callable[[Recipe, Method], None]
@@ -96,9 +106,14 @@ def train_whole(
     console: Console,
     strict: bool = False,
     ready: Ready | None = None,
+    processes: Processes | None = None,
 ) -> Path:
     """`train` for a run in one piece. ready: told of a new run's resolved recipe and method before its folder is made;
-    it may refuse them."""
+    it may refuse them. processes: those that train it together."""
+    processes = processes or Processes()
+    if not processes.first:
+        processes.meet_first()  # when the run is there to be read: this process goes on with what was begun
+        resume = True
     begun = run.recipe_file.exists()
     if begun:
         recipe = begun_recipe(recipe, run, resume)
@@ -107,18 +122,11 @@ def train_whole(
     if recipe.compile:
         check_compiler()
     splits = splits_of(recipe)
-    fabric = launch(with_precision(recipe).precision)
+    fabric = processes.fabric(with_precision(recipe).precision)
     if begun:
-        return _go_on(recipe, splits, run, fabric, console)
-    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, strict, ready)
-
-
-def launch(precision: str) -> Fabric:
-    """The device and the precision of a run, ready for its parts."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
+        return _go_on(recipe, splits, run, fabric, console, processes)
+    source = None if branch is None else RunDir(branch)
+    return _begin(recipe, splits, run, source, fabric, console, strict, ready, processes)
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -128,13 +136,13 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
     return recipe.resuming(Recipe.from_json(run.read_recipe()))
 
 
-def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
+def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console, processes: Processes) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
         training = build_training(recipe, splits, source, run, pixels, groups_of(run))
-        return _finish(training, recipe, run, fabric, console)
+        return _finish(training, recipe, run, fabric, console, processes)
 
 
 def _begin(
@@ -146,6 +154,7 @@ def _begin(
     console: Console,
     strict: bool,
     ready: Ready | None,
+    processes: Processes,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
     if isinstance(splits.pretrain, Stream):
@@ -169,7 +178,7 @@ def _begin(
         if branch is not None:
             _branch(run, branch, recipe)
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
-        return _finish(training, recipe, run, fabric, console)
+        return _finish(training, recipe, run, fabric, console, processes)
 
 
 def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
@@ -287,19 +296,27 @@ def _check_views(name: str, method: Method, views: Views) -> None:
         raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
 
 
-def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console) -> Path:
+def _finish(
+    training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console, processes: Processes
+) -> Path:
     """Train to the end and write the encoder."""
+    if processes.first:
+        processes.meet_first()  # the others find the run now
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
     if not console.quiet and (expected := preflight(training, fabric)) is not None:
         console.print(str(expected), soft_wrap=True)
     try:
-        fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
+        fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
+        training.loader.skipped.update(collective.merged(training.loader.skipped))
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
-    save_encoder(run, training.method.encoder, {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)})
+    if processes.first:
+        description = {"backbone": asdict(recipe.backbone), "views": asdict(recipe.views)}
+        save_encoder(run, training.method.encoder, description)
+    processes.meet_first()
     console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
 
