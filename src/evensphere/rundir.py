@@ -22,6 +22,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ class RunDir:
         if not os.access(self.path, os.W_OK):
             raise InputError(f"Cannot write a run to {self.path}: permission denied; choose another --out.")
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[Any]:
         """Take the run for this process; held until released or the process ends. What a process that died here left
         half written goes. Raises InputError if the run is taken, or cannot be written to."""
         lock = FileLock(self.path / ".lock")
@@ -228,3 +229,31 @@ class RunDir:
         for step in self.checkpoint_steps():
             remove(self.checkpoint_file(step))
         self.truncate_metrics(0)
+
+
+class ReadOnlyRun(RunDir):
+    """A run folder for the processes that train with the one that owns it: they read, and leave writing to it."""
+
+    def create(self) -> None:
+        pass
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
+        pass
+
+    def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
+        pass
+
+    def append_metrics(self, event: Mapping[str, Any]) -> None:
+        pass
+
+    def truncate_metrics(self, size: int) -> None:
+        pass
+
+    def set_aside(self, step: int) -> None:
+        pass
+
+    def begin_anew(self) -> None:
+        pass

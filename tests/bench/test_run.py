@@ -17,10 +17,11 @@ from evensphere.bench.operations import count_operations
 from evensphere.bench.rows import Row
 from evensphere.bench.subjects import Bench, bare_step, harmonizer_operations, set_up, step_operations, subjects
 from evensphere.data.source import Splits
+from evensphere.engine.processes import Processes
 from evensphere.engine.train import Training
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
-from evensphere.recipes.run import build_training, launch
+from evensphere.recipes.run import build_training
 from evensphere.rundir import RunDir
 
 TINY = ("backbone.width=4", "batch_size=32", "harmonizer.anchors=8")
@@ -40,7 +41,7 @@ def ready(*settings: str) -> Bench:
     splits: Splits = build("data", recipe.data)
     recipe = with_precision(with_sizes(recipe, splits.pretrain))
     training: Training = build_training(recipe, splits, splits.pretrain, RunDir(Path()))
-    return set_up(recipe, training, launch(recipe.precision))
+    return set_up(recipe, training, Processes().fabric(recipe.precision))
 
 
 @pytest.fixture(scope="module")

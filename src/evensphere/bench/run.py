@@ -16,11 +16,12 @@ from evensphere.bench.page import print_page
 from evensphere.bench.rows import Row, counted, summarise, write_rows
 from evensphere.bench.subjects import Bench, bare_step, harmonizer_operations, set_up, step_operations, subjects
 from evensphere.data.source import ArraySource, Splits
+from evensphere.engine.processes import Processes
 from evensphere.errors import InputError
 from evensphere.ops.draw import seed_for
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_precision, with_sizes
-from evensphere.recipes.run import build_training, environment, launch
+from evensphere.recipes.run import build_training, environment
 from evensphere.rundir import RunDir
 
 _COUNTED_ITERATIONS = 10  # Sinkhorn's, fixed where operations are counted
@@ -50,7 +51,7 @@ def bench(
     splits: Splits = Splits(_made_up(recipe, images)) if data is None else build("data", with_data(recipe, data).data)
     wanted = recipe.precision
     recipe = with_precision(with_sizes(recipe, splits.pretrain))
-    fabric = launch(recipe.precision)
+    fabric = Processes().fabric(recipe.precision)
     training = build_training(recipe, splits, splits.pretrain, RunDir(Path.cwd()))
     ready = set_up(recipe, training, fabric)
     context = _context(recipe, ready, _why(recipe, wanted, fabric.device), data is None)

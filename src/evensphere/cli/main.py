@@ -65,6 +65,8 @@ def main() -> None:
     # Read when torch is loaded, which happens later, inside a command.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # what its C++ parts say about lost connections, a page each, is said in a sentence below
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     requeue_between_runs()
@@ -85,4 +87,6 @@ def main() -> None:
 
 
 def _say(sentence: str) -> None:
-    plain_console(stderr=True).print(" ".join(line.strip() for line in sentence.splitlines()), soft_wrap=True)
+    """Print a sentence; several processes on a machine say it once."""
+    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
+        plain_console(stderr=True).print(" ".join(line.strip() for line in sentence.splitlines()), soft_wrap=True)

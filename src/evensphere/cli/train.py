@@ -33,7 +33,10 @@ def run(
     branch: Annotated[
         Path | None, typer.Option(help="Start from where this run's warm-up ended, instead of from nothing.")
     ] = None,
-    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes on each machine, each with a GPU of its own if there are any.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines; start the same command on each.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
@@ -47,5 +50,5 @@ def run(
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust)
+    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes)
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -31,8 +32,9 @@ _TOGETHER, _TOGETHER_BYTES = 32, 2**24  # images whose boxes are drawn at once
 class Loader:
     """The batches of a whole run.
 
-    batch_size: images per step over all processes; the last, partial batch of an epoch is kept if it has at least two
-        images for each process (a single image has neither negatives nor batch statistics).
+    batch_size: images per step over all processes, each of which sees a share of them: a run's batches are the same
+        however many processes there are. The last, partial batch of an epoch is kept if it has at least two images (a
+        single image has neither negatives nor batch statistics).
     workers: processes that decode and crop; None chooses. Images in one tensor need none, and those that are decoded
         already only where a GPU would have to wait for them.
     skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
@@ -42,16 +44,27 @@ class Loader:
     indexed: ClassVar[bool] = True
 
     def __init__(self, source: Source, batch_size: int, views: Views, seed: int, workers: int | None = None) -> None:
-        least = 2 * collective.world_size()
+        processes = collective.world_size()
+        least = max(2, processes)
         if batch_size < least:
             raise InputError(f"batch_size = {batch_size} was given; a step needs at least {least} images.")
+        if batch_size % processes:
+            raise InputError(
+                f"batch_size = {batch_size} was given, which {processes} processes cannot share alike; "
+                f"give a multiple of {processes}."
+            )
         if len(source) < least:
             raise InputError(f"{source.name} has {len(source)} readable image(s); training needs at least {least}.")
         self.source, self.views, self.seed = source, views, seed
         self.batch_size = min(batch_size, len(source))
         self.workers = _default_workers(source) if workers is None else workers
         full, rest = divmod(len(source), self.batch_size)
-        self.steps_per_epoch = full + (rest >= least)
+        if 2 <= rest < processes:
+            raise InputError(
+                f"{len(source)} images in batches of {self.batch_size} leave {rest} for the last batch of an epoch, "
+                f"too few for {processes} processes; give another batch_size, or fewer devices."
+            )
+        self.steps_per_epoch = full + (rest >= 2)
         self.skipped: dict[str, str] = {}
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[tuple[int, Batch]]:
@@ -77,8 +90,7 @@ class Loader:
         if getattr(self, "_epoch", None) != epoch:
             self._epoch, self._order = epoch, permutation(self.seed, "order", epoch, len(self.source))
         batch = self._order[place * self.batch_size : (place + 1) * self.batch_size]
-        share = len(batch) // collective.world_size()
-        return batch[collective.rank() * share : (collective.rank() + 1) * share]
+        return batch.tensor_split(collective.world_size())[collective.rank()]
 
     def crops(self, first_step: int, total_steps: int) -> tuple[Dataset[Item], Iterator[list[Any]]]:
         """What workers make crops with, and the keys of the batches that they are asked for."""
@@ -94,7 +106,7 @@ class Loader:
             crops,
             batch_sampler=_Once(keys),
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, least=1 if collective.world_size() > 1 else 2),
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
@@ -121,7 +133,7 @@ def _default_workers(source: Source) -> int:
         and not torch.cuda.is_available()
     ):
         return 0  # cropping is some hundredths of the step it would be beside
-    return min(os.cpu_count() or 1, 16)
+    return min(max(1, (os.cpu_count() or 1) // collective.world_size()), 16)
 
 
 class _Once:
@@ -164,11 +176,12 @@ class Crops(Dataset[Item]):
         return list(zip(images, zip(*views, strict=True), strict=True))
 
 
-def _collate(items: list[Item]) -> tuple[Batch | None, dict[str, str]]:
+def _collate(items: list[Item], least: int = 2) -> tuple[Batch | None, dict[str, str]]:
+    """The batch, or None if fewer than `least` images are left; and what could not be read."""
     failed = {item[0]: item[1] for item in items if isinstance(item[0], str) and isinstance(item[1], str)}
     read = [(item[0], item[1]) for item in items if isinstance(item[0], int) and isinstance(item[1], tuple)]
-    if len(read) < 2:
-        return None, failed or {"batch": "fewer than two images left"}
+    if len(read) < least:
+        return None, failed or {"batch": "too few images left"}
     views = zip(*(crops for _, crops in read), strict=True)
     # torch's own collation puts what a worker made into shared memory at once
     return Batch(tuple(default_collate(list(view)) for view in views), torch.tensor([i for i, _ in read])), failed

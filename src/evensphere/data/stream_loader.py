@@ -59,8 +59,8 @@ class StreamLoader(Loader):
 
     def index(self, step: int) -> Int64[Tensor, " batch"]:
         start = step % self.steps_per_epoch * self.batch_size
-        share = min(self.batch_size, len(self.stream) - start) // collective.world_size()
-        return torch.arange(share) + start + collective.rank() * share
+        batch = torch.arange(start, min(start + self.batch_size, len(self.stream)))
+        return batch.tensor_split(collective.world_size())[collective.rank()]
 
     def crops(self, first_step: int, total_steps: int) -> tuple[Dataset[Item], Iterator[list[Any]]]:
         return _StreamCrops(self.stream, self.views), self._keys(first_step, total_steps)

@@ -43,13 +43,13 @@ def features_of(
     encoder: nn.Module, source: Source, views: Views, cropped: bool = False
 ) -> tuple[Float[Tensor, "n d"], Int64[Tensor, " n"]]:
     """Features of every readable image, float32 on the CPU, and which image each is of. No label is looked at."""
-    device = next(encoder.parameters()).device
+    like = next(encoder.parameters())
     was_training = encoder.training
     encoder.eval()
     features, kept = [], []
     for index, _, images in batches_of(source, _BATCH):
         pixels = views.weak(images, index) if cropped else views.plain(images)
-        features.append(encoder(pixels.to(device)).float().cpu())
+        features.append(encoder(pixels.to(like)).float().cpu())
         kept.append(index)
     encoder.train(was_training)
     if not kept:

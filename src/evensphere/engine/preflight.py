@@ -8,6 +8,7 @@ step is sure to fit the budget; time is then taken to grow with the images. Eval
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -23,6 +24,7 @@ from evensphere.data.source import ArraySource
 from evensphere.engine.checkpoint import KEPT
 from evensphere.engine.train import StepModule, Training, milestones
 from evensphere.gh.harmonizer import NoHarmonizer
+from evensphere.ops import collective
 from evensphere.values import as_bytes
 
 _BUDGET = 1.0  # seconds for a probe; a last step may take as many again
@@ -52,21 +54,25 @@ class Preflight(NamedTuple):
 
 
 def preflight(training: Training, fabric: Fabric, clock: Callable[[], float] = time.perf_counter) -> Preflight | None:
-    """Probe a run that has not begun; None if its first images have become unreadable. clock: seconds."""
-    probe, loader = _Probe(training, fabric), training.loader
-    reading, steps = _measure(probe, loader.batch_size, clock)
+    """Probe a run that has not begun; None if its first images have become unreadable. clock: seconds.
+
+    Of several processes one measures, with its share of a batch; what they tell each other comes on top.
+    """
+    loader, processes = training.loader, collective.world_size()
+    share = math.ceil(loader.batch_size / processes)
+    with collective.alone():
+        probe = _Probe(training, fabric)
+        reading, steps = _measure(probe, share, clock)
     if not probe.saved:
         return None
-    step = max(0.0, extrapolated(steps, loader.batch_size) / loader.batch_size - reading)
+    step = max(0.0, extrapolated(steps, share) / share - reading)
     state, moments = _bytes_of(probe.state()), _bytes_of(probe.optimizer.state_dict())
     gpu = fabric.device.type == "cuda"
-    peak = (
-        extrapolated(probe.saved, loader.batch_size) + probe.parameters + moments
-    )  # gradients are as large as parameters
+    peak = extrapolated(probe.saved, share) + probe.parameters + moments  # gradients are as large as parameters
     return Preflight(
         images=len(loader.source),
         epochs=training.epochs,
-        seconds_per_epoch=len(loader.source) * _together(reading, step, training, gpu),
+        seconds_per_epoch=len(loader.source) * _together(reading, step, training, gpu) / processes,
         probed=max(steps),
         memory=peak + state + (_images_on_device(training) if gpu else psutil.Process().memory_info().rss),
         disk=(state + moments) * (KEPT + len(milestones(training))) + probe.encoder,

@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from evensphere.errors import TrainingInterrupted
+from evensphere.ops import collective
 
 _HEARD = tuple(Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in Signals.__members__)
 _ECHO = 0.5  # seconds in which the same request may arrive twice: `timeout` tells a process and then its whole group
@@ -68,13 +69,22 @@ class StopRequest:
         self._before = {}
 
 
-def interruption(asked: Signals, where: str) -> TrainingInterrupted:
-    """How to end after a signal, once nothing can be lost any more. where: "at step 3 of 24", say."""
+def agreed(asked: Signals | None) -> Signals | None:
+    """The signal that any of the processes of a run was sent, for all of them: they stop at the same step."""
+    number = collective.largest(int(asked or 0))
+    return Signals(number) if number else None
+
+
+def interruption(asked: Signals, where: str, requeue: bool = True) -> TrainingInterrupted:
+    """How to end after a signal, once nothing can be lost any more.
+
+    where: "at step 3 of 24", say. requeue: whether it is this process that asks SLURM to start the job again.
+    """
     sentence = f"Stopped {where} by {asked.name}; the same command goes on from there (`train` with --resume)."
     if asked.name != "SIGUSR1":
         return TrainingInterrupted(sentence, 128 + asked)
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
+    if job is None or not requeue:
         return TrainingInterrupted(sentence, 0)
     failure = _requeue(job)
     if failure is None:

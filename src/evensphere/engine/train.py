@@ -20,7 +20,8 @@ from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
 from evensphere.engine.micro_batches import encode_in_parts
 from evensphere.engine.optim import LearningRate
-from evensphere.engine.stop import StopRequest, interruption
+from evensphere.engine.processes import Processes
+from evensphere.engine.stop import StopRequest, agreed, interruption
 from evensphere.engine.watchdog import (
     Cause,
     FoundLate,
@@ -34,6 +35,8 @@ from evensphere.engine.watchdog import (
 from evensphere.errors import TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
+from evensphere.nn.norm import share_batch_norms
+from evensphere.ops import collective
 from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Duration, Progress
 from evensphere.ops.transfer import send
@@ -80,8 +83,8 @@ class Training:
 
     @property
     def part_size(self) -> int:
-        """Images of a view that pass through the encoder at once."""
-        return -(-self.loader.batch_size // self.micro_batches)
+        """Images of a view that pass through the encoder at once, in each process."""
+        return -(-self.loader.batch_size // (self.micro_batches * collective.world_size()))
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.loader.steps_per_epoch, self.total_steps)
@@ -114,34 +117,53 @@ class StepModule(nn.Module):
 
 
 def fit(
-    training: Training, run: RunDir, fabric: Fabric, console: Console | None = None, title: str = "training"
+    training: Training,
+    run: RunDir,
+    fabric: Fabric,
+    console: Console | None = None,
+    title: str = "training",
+    processes: Processes | None = None,
 ) -> None:
     """Train to the end, from the run's newest checkpoint if it has one.
 
+    processes: those that train together, of which the first writes the run's files; None: this one.
     Raises TrainingStopped when too many steps could not be taken, TrainingInterrupted when a signal asked it to stop.
     """
+    processes = processes or Processes()
     if training.compiled:
         compile_networks(training.method)
     if training.micro_batches > 1:
         encode_in_parts(training.method, training.part_size)
     step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
+    if processes.count > 1:
+        share_batch_norms(step_module)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
-    first_step = _restore(training, run, step_module, fabric, console)
-    if not training.watchdog.looks_first(fabric.device) and not run.checkpoint_steps():
+    first_step = _restore(training, run, step_module, fabric, console, processes)
+    if processes.first and not training.watchdog.looks_first(fabric.device) and not run.checkpoint_steps():
         save_checkpoint(run, 0, step_module, training.optimizer)  # something to go back to
     shown = Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console)
     with StopRequest() as stop, shown as display:
         while True:
             try:
-                return _take_steps(training, run, step_module, first_step, fabric, display, stop)
+                return _take_steps(training, run, step_module, first_step, fabric, display, stop, processes)
             except FoundLate:
-                first_step = _restore(training, run, step_module, fabric, console)
+                first_step = _restore(training, run, step_module, fabric, console, processes)
                 display.say(f"A loss or gradient was not finite; going back to step {first_step}.")
 
 
-def _restore(training: Training, run: RunDir, step_module: nn.Module, fabric: Fabric, console: Console | None) -> int:
-    """Bring all parts to where the run's newest checkpoint has them; the step to go on with."""
-    first_step, fresh = load_checkpoint(run, step_module, training.optimizer, fabric.device, console)
+def _restore(
+    training: Training,
+    run: RunDir,
+    step_module: nn.Module,
+    fabric: Fabric,
+    console: Console | None,
+    processes: Processes,
+) -> int:
+    """Bring all parts to where the run's newest checkpoint has them; the step to go on with. The first process goes
+    first: it puts damaged checkpoints aside, and cuts off the metrics that came later."""
+    first_step, fresh = processes.in_turn(
+        lambda: load_checkpoint(run, step_module, training.optimizer, fabric.device, console)
+    )
     training.watchdog.resume(run.read_metrics())
     step_module.train()
     if fresh:
@@ -157,26 +179,29 @@ def _take_steps(
     fabric: Fabric,
     display: Display,
     stop: StopRequest,
+    processes: Processes,
 ) -> None:
     """The steps from one on to the end of the run, with all that is due between them."""
     for step, batch in training.loader.batches(first_step, training.total_steps):
         progress = training.progress(step)
-        try:
-            record = _take_step(training, step_module, batch, progress, fabric)
-        except StepSkipped as skipped:
-            _skip(training, run, progress, skipped.cause, display)
-        else:
-            _log(training, run, progress, record)
-        display.step(step, len(batch.index) * fabric.world_size)
-        best = _evaluate(training, run, progress, display)
-        asked = stop.asked()
+        with collective.shares(len(batch.index)) as images:
+            try:
+                record = _take_step(training, step_module, batch, progress, fabric)
+            except StepSkipped as skipped:
+                _skip(training, run, progress, skipped.cause, display)
+            else:
+                _log(training, run, progress, record)
+        display.step(step, images)
+        best = _evaluate(training, run, progress, display, processes)
+        asked = agreed(stop.asked())
         if asked or best or _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
             _check_state(training, run, progress)
-            keep = training.keep_checkpoints
-            save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
-            run.add_train_seconds(display.lap())
+            if processes.first:
+                keep = training.keep_checkpoints
+                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
+                run.add_train_seconds(display.lap())
         if asked:
-            raise interruption(asked, f"at step {step + 1} of {training.total_steps}")
+            raise interruption(asked, f"at step {step + 1} of {training.total_steps}", requeue=processes.first)
 
 
 @torch.no_grad()
@@ -188,9 +213,10 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
         progress = training.progress(past)
         torch.manual_seed(seed_for(training.seed + fabric.global_rank, "census", past))  # as in a step
         views = training.views_of(batch, progress, fabric.device)
-        with fabric.autocast():
-            output = method(views, training.numbers(batch), progress)
-        training.harmonizer.after_step(output.embeddings, training.numbers(batch, fabric.device), progress)
+        with collective.shares(len(batch.index)):
+            with fabric.autocast():
+                output = method(views, training.numbers(batch), progress)
+            training.harmonizer.after_step(output.embeddings, training.numbers(batch, fabric.device), progress)
 
 
 def _take_step(
@@ -216,7 +242,7 @@ def _take_step(
         if image_weights is not None:
             assert output.per_sample is not None
             weight = send(image_weights[batch.index], loss.device)
-            loss = loss + ((weight - 1) * output.per_sample).mean()
+            loss = loss + collective.mean((weight - 1) * output.per_sample)
         fabric.backward(loss)
         training.watchdog.look(loss, weights)
         passes[:] = [(output, harmony, loss)]
@@ -276,18 +302,22 @@ def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, 
         run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
 
 
-def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display) -> bool:
+def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display, processes: Processes) -> bool:
     """Whether the encoder is the best so far, by the average of the first metric; its file is written then."""
     if training.monitor is None or not _due(training.evaluate_every, progress):
         return False
-    accuracies = training.monitor(training.method.encoder)
-    run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
-    display.evaluation(progress.epoch + 1, accuracies)
-    best = run.best_evaluation()
-    if best is None or best[0] != progress.step + 1:
-        return False
-    save_encoder(run.best_file, training.method.encoder, training.description)
-    return True
+    is_best = False
+    if processes.first:
+        with collective.alone():
+            accuracies = training.monitor(training.method.encoder)
+        run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
+        display.evaluation(progress.epoch + 1, accuracies)
+        best = run.best_evaluation()
+        is_best = best is not None and best[0] == progress.step + 1
+        if is_best:
+            save_encoder(run.best_file, training.method.encoder, training.description)
+    processes.meet_first()
+    return collective.largest(int(is_best)) == 1
 
 
 def _is_logged(training: Training, progress: Progress) -> bool:

@@ -148,7 +148,7 @@ def is_finite(loss: Float[Tensor, ""], gradients: Sequence[Tensor]) -> Bool[Tens
     A gradient that is so large that its square overflows, from 1e19 in float32, counts as infinite.
     """
     norms = torch.stack([*torch._foreach_norm(list(gradients)), loss.detach().abs()]) if gradients else loss.detach()
-    return collective.gather(norms.isfinite().all()[None]).all()
+    return collective.total((~norms.isfinite()).sum().float()) == 0
 
 
 # --- why ----------------------------------------------------------------------------------------------------------

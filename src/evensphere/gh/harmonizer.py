@@ -77,7 +77,7 @@ def _both_directions(
 ) -> Float[Tensor, ""]:
     """Each view's prediction against the other views' labels, scaled so that two views give the paper's sum of two
     directions."""
-    return 2 * cross_view_entropy(scores, labels, temperature).mean()
+    return 2 * collective.mean(cross_view_entropy(scores, labels, temperature))
 
 
 def auto_num_anchors(num_samples: int | None, batch_size: int | None, dim: int) -> int:

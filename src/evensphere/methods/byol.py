@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin
+from evensphere.ops import collective
 from evensphere.ops.contrast import cosine_of_pairs
 from evensphere.ops.schedule import Progress
 
@@ -51,7 +52,7 @@ class BYOL(Method):
         t1, t2 = (self.twin(view) for view in views)
         agreement = cosine_of_pairs(self.predictor(z1), t2) + cosine_of_pairs(self.predictor(z2), t1)
         per_sample = 4 - 2 * agreement
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:

@@ -117,9 +117,9 @@ class DINO(Method):
         teacher = torch.stack([self.twin(view) for view in full])
         labels = softmax((teacher - self.centre) / self.sharpness(progress), dim=-1)
         per_sample = cross_view_entropy(student, labels, self.student_temperature)
-        loss = per_sample.mean()
-        mean = teacher.mean((0, 1))
-        logs = {"ssl": loss.detach(), "teacher_entropy": torch.special.entr(labels).sum(-1).mean()}
+        loss = collective.mean(per_sample)
+        mean = collective.mean(teacher.transpose(0, 1)).mean(0)
+        logs = {"ssl": loss.detach(), "teacher_entropy": collective.mean(torch.special.entr(labels).sum(-1).mean(0))}
         return Output(loss, embeddings[: len(full)], logs, per_sample, (mean,))
 
     @property
@@ -137,5 +137,4 @@ class DINO(Method):
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         """Move the twin towards the student, and the centre towards what the teacher said."""
         self.twin.follow(nn.Sequential(self.encoder, self.head), progress)
-        mean = collective.gather(output.carried[0][None]).mean(0)
-        self.centre.lerp_(mean.to(self.centre), 1 - self.centre_momentum)
+        self.centre.lerp_(output.carried[0].to(self.centre), 1 - self.centre_momentum)

@@ -32,6 +32,7 @@ from torch.nn.functional import normalize
 from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output, split_views
 from evensphere.nn.head import mlp, projector
+from evensphere.ops import collective
 from evensphere.ops.precision import real
 from evensphere.ops.schedule import Progress
 from evensphere.ops.transfer import send
@@ -85,8 +86,12 @@ class Distillation(Method):
         errors = [self.errors(z, view, owner) for z, view in zip(embeddings, full, strict=True)]
         base, expert = torch.stack(errors).mean(0)
         per_sample = (base + expert) / 2
-        loss = per_sample.mean()
-        logs = {"ssl": loss, "distil_base": base.mean(), "distil_expert": expert.mean()}
+        loss = collective.mean(per_sample)
+        logs = {
+            "ssl": loss,
+            "distil_base": collective.mean(base.detach()),
+            "distil_expert": collective.mean(expert.detach()),
+        }
         return Output(loss, embeddings, {name: value.detach() for name, value in logs.items()}, per_sample)
 
     def errors(

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin, Queue
+from evensphere.ops import collective
 from evensphere.ops.contrast import queue_info_nce
 from evensphere.ops.schedule import Progress, Temperature
 
@@ -75,12 +75,13 @@ class MoCo(Method):
         if self.symmetric:
             k1 = self.twin(views[0])
             per_sample, keys = (per_sample + self._contrast(q2, k1, t)) / 2, (k1, k2)
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (q1, q2), {"ssl": loss.detach()}, per_sample, keys)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:
         self.twin.follow(nn.Sequential(self.encoder, self.projector), progress)
-        self.queue.push(torch.cat(output.carried))
+        for keys in output.carried:  # one view after the other: the same order in one process as in several
+            self.queue.push(keys)
 
     def _contrast(self, queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
         return queue_info_nce(queries, keys, self.queue.contents(keys), temperature)

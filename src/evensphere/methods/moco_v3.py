@@ -23,6 +23,7 @@ from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin
+from evensphere.ops import collective
 from evensphere.ops.contrast import batch_info_nce
 from evensphere.ops.schedule import Progress, Temperature
 
@@ -68,7 +69,7 @@ class MoCoV3(Method):
         k1, k2 = (self.twin(view) for view in views)
         t = self.temperature(progress)
         per_sample = self._contrast(self.predictor(z1), k2, t) + self._contrast(self.predictor(z2), k1, t)
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:

@@ -23,6 +23,7 @@ from torch.nn.functional import normalize
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import Queue
+from evensphere.ops import collective
 from evensphere.ops.contrast import batch_info_nce
 from evensphere.ops.schedule import Progress, Temperature
 
@@ -63,7 +64,7 @@ class NNCLR(Method):
         n1, n2 = self._nearest(z1), self._nearest(z2)
         t = self.temperature(progress)
         per_sample = (batch_info_nce(n1, p2, t) + batch_info_nce(n2, p1, t)) / 2
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def after_step(self, index: Int64[Tensor, " batch"] | None, output: Output, progress: Progress) -> None:

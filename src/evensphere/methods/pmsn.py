@@ -106,7 +106,7 @@ class PMSN(Method):
         labels = softmax(targets / (self.temperature * self.sharpening), dim=-1)
         per_sample = cross_view_entropy(scores, labels, self.temperature)
         divergence = prior_divergence(scores, self.prior, self.temperature)
-        loss = per_sample.mean() + self.prior_weight * divergence
+        loss = collective.mean(per_sample) + self.prior_weight * divergence
         logs = {"ssl": loss.detach(), "prior_divergence": divergence.detach()}
         return Output(loss, embeddings[: len(full)], logs, per_sample)
 

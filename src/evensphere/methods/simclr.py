@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from evensphere.errors import unknown_name
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import projector
+from evensphere.ops import collective
 from evensphere.ops.contrast import info_nce
 from evensphere.ops.schedule import Progress, Temperature
 
@@ -49,7 +50,7 @@ class SimCLR(Method):
     ) -> Output:
         z1, z2 = self.embed(views)
         per_sample = self.contrast(z1, z2, self.temperature(progress))
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)
 
     def contrast(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
+from evensphere.ops import collective
 from evensphere.ops.contrast import cosine_of_pairs
 from evensphere.ops.schedule import Progress
 
@@ -60,5 +61,5 @@ class SimSiam(Method):
         z1, z2 = (self.projector(self.encoder(view)) for view in views)
         p1, p2 = self.predictor(z1), self.predictor(z2)
         per_sample = -(cosine_of_pairs(p1, z2.detach()) + cosine_of_pairs(p2, z1.detach())) / 2
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, (z1, z2), {"ssl": loss.detach()}, per_sample)

@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output, split_views
 from evensphere.nn.head import mlp
+from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress
@@ -84,7 +85,7 @@ class SwAV(Method):
         scores = self.score(torch.stack(embeddings), progress)
         plan = shared_plan(scores[: len(full)], None, self.sinkhorn_temperature, self.sinkhorn_iterations, tolerance=0)
         per_sample = cross_view_entropy(scores, plan.assignment, self.temperature)
-        loss = per_sample.mean()
+        loss = collective.mean(per_sample)
         return Output(loss, embeddings[: len(full)], {"ssl": loss.detach()}, per_sample)
 
     def score(self, embeddings: Float[Tensor, "views batch dim"], progress: Progress) -> Float[Tensor, "views batch k"]:

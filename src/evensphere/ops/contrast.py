@@ -45,7 +45,7 @@ def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Ten
             return share.view(2, -1)
         keys = torch.stack([collective.gather(a), collective.gather(b)]).flatten(0, 1)  # [2 * world, D]
         logits = (torch.cat([a, b]) / temperature) @ keys.T
-        place = torch.arange(len(a), device=a.device) + collective.rank() * len(a)
+        place = torch.arange(len(a), device=a.device) + collective.begin(len(a))
         first, second = place, place + len(keys) // 2
         itself, partner = torch.cat([first, second]), torch.cat([second, first])
         logits.scatter_(1, itself[:, None], -torch.inf)  # an embedding is no negative of its own
@@ -121,7 +121,7 @@ def batch_info_nce(
     with torch.autocast(queries.device.type, enabled=False):
         q, k = _unit(queries), collective.gather(_unit(keys))
         logits = q @ k.to(q).T / temperature
-        own = torch.arange(len(q), device=q.device)[:, None] + collective.rank() * len(q)
+        own = torch.arange(len(q), device=q.device)[:, None] + collective.begin(len(q))
         return logits.logsumexp(1) - logits.gather(1, own)[:, 0]
 
 

@@ -104,7 +104,7 @@ def shared_plan(
     if past is not None:
         everyone = torch.cat([everyone, past.to(everyone).expand(*scores.shape[:-2], -1, -1)], dim=-2)
     plan = transport_plan(everyone, prior, temperature, max_iterations, tolerance)
-    return plan._replace(assignment=plan.assignment.narrow(-2, collective.rank() * rows, rows))
+    return plan._replace(assignment=plan.assignment.narrow(-2, collective.begin(rows), rows))
 
 
 class Pace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import platform
 import subprocess
@@ -34,11 +33,13 @@ from evensphere.engine.evaluate import Evaluation, evaluate_encoder, features_of
 from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.engine.preflight import preflight
+from evensphere.engine.processes import Processes, together
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
 from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
+from evensphere.ops import collective
 from evensphere.ops.schedule import Duration
 from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
@@ -54,7 +55,7 @@ from evensphere.recipes.recipe import (
 )
 from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.recipes.trust import trusting
-from evensphere.rundir import RunDir, Split, Which
+from evensphere.rundir import ReadOnlyRun, RunDir, Split, Which
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
@@ -64,10 +65,11 @@ def train(
     out: Path | str,
     resume: bool = False,
     branch: Path | str | None = None,
-    devices: int = 1,
+    devices: int | None = None,
     console: Console | None = None,
     strict: bool = False,
     trust: bool = False,
+    nodes: int | None = None,
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -75,21 +77,28 @@ def train(
     resume: go on with the run in `out` if it was begun, which must have been with the same recipe; its images may have
         moved. A finished run is left as it is.
     branch: another run, of the arm gh, to start from where its warm-up ended; up to there the two must be the same.
-    devices: processes (1 for now). console: where progress is shown; None shows nothing.
+    devices, nodes: processes on each machine, and machines (see engine.processes); None: those that torchrun or srun
+        started, else 1. They compute what one process computes, up to rounding. They are started by running the
+        program again, up to this call, from which only the first one returns: so it takes a script or a command, not a
+        notebook, and one such call in a program.
+    console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
     trust: whether the run in `out`, and others that this one learns from, may name code to run that `recipe` does not.
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
-    console = console or Console(quiet=True)
-    if devices != 1:
-        raise InputError(f"devices = {devices} was given; this version trains in one process, so give 1.")
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    with trusting(trust, *recipe.import_paths):
+    with together(devices, nodes) as processes, trusting(trust, *recipe.import_paths):
+        run = RunDir(out) if processes.first else ReadOnlyRun(out)
+        console = console if console is not None and processes.first else Console(quiet=True)
         if recipe.stages is not None:
             from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-            return train_stages(recipe, RunDir(out), resume, branch, console, strict)
-        return train_whole(recipe, RunDir(out), resume, branch, console, strict)
+            train_stages(recipe, run, resume, branch, console, strict, processes)
+        else:
+            train_whole(recipe, run, resume, branch, console, strict, processes=processes)
+    if not processes.first:
+        raise SystemExit  # the rest of the program is the first process's
+    return run.path
 
 
 Ready = Callable[[Recipe, Method], None]
@@ -103,9 +112,14 @@ def train_whole(
     console: Console,
     strict: bool = False,
     ready: Ready | None = None,
+    processes: Processes | None = None,
 ) -> Path:
     """`train` for a run in one piece. ready: told of a new run's resolved recipe and method before its folder is made;
-    it may refuse them."""
+    it may refuse them. processes: those that train it together."""
+    processes = processes or Processes()
+    if not processes.first:
+        processes.meet_first()  # when the run is there to be read: this process goes on with what was begun
+        resume = True
     begun = run.recipe_file.exists()
     if begun:
         recipe = begun_recipe(recipe, run, resume)
@@ -114,18 +128,11 @@ def train_whole(
     if recipe.compile:
         check_compiler()
     splits = splits_of(recipe)
-    fabric = launch(with_precision(recipe).precision)
+    fabric = processes.fabric(with_precision(recipe).precision)
     if begun:
-        return _go_on(recipe, splits, run, fabric, console)
-    return _begin(recipe, splits, run, None if branch is None else RunDir(branch), fabric, console, strict, ready)
-
-
-def launch(precision: str) -> Fabric:
-    """The device and the precision of a run, ready for its parts."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats the precision that recipe.json holds
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
+        return _go_on(recipe, splits, run, fabric, console, processes)
+    source = None if branch is None else RunDir(branch)
+    return _begin(recipe, splits, run, source, fabric, console, strict, ready, processes)
 
 
 def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
@@ -135,13 +142,13 @@ def begun_recipe(recipe: Recipe, run: RunDir, resume: bool) -> Recipe:
     return recipe.resuming(Recipe.from_json(run.read_recipe()))
 
 
-def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console) -> Path:
+def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console: Console, processes: Processes) -> Path:
     """The rest of a run that was begun."""
     with run.lock():
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
         training = build_training(recipe, splits, source, run, pixels, groups_of(run))
-        return _finish(training, recipe, run, fabric, console)
+        return _finish(training, recipe, run, fabric, console, processes)
 
 
 def _begin(
@@ -153,6 +160,7 @@ def _begin(
     console: Console,
     strict: bool,
     ready: Ready | None,
+    processes: Processes,
 ) -> Path:
     """A new run. Everything that can be wrong is found out before the folder is made."""
     if isinstance(splits.pretrain, Stream):
@@ -179,7 +187,7 @@ def _begin(
         if branch is not None:
             _branch(run, branch, recipe)
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
-        return _finish(training, recipe, run, fabric, console)
+        return _finish(training, recipe, run, fabric, console, processes)
 
 
 def revisit(run: RunDir, step: int) -> tuple[Training, Splits]:
@@ -219,6 +227,11 @@ def build_training(
     if isinstance(source, Stream) and "index" in method.needs:
         source.refuse(f"the method {recipe.method.name}")
     _check_views(recipe.method.name, method, views)
+    if recipe.micro_batches > 1 and collective.world_size() > 1 and normalises_by_parts(method.encoder):
+        raise InputError(
+            f"micro_batches = {recipe.micro_batches} was given with {collective.world_size()} processes, which share "
+            "the encoder's BatchNorm; give more processes instead, or a backbone without BatchNorm (a ViT)."
+        )
     # a run on some of the images is scored by the many, medium and few of the whole data set
     scored = splits if recipe.images is not None else splits._replace(pretrain=source)
     return Training(
@@ -300,8 +313,12 @@ def _check_views(name: str, method: Method, views: Views) -> None:
         raise InputError(f"views.num_views = {views.num_views} was given, but the method {name} compares {wanted}.")
 
 
-def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console) -> Path:
+def _finish(
+    training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, console: Console, processes: Processes
+) -> Path:
     """Train to the end and write the encoder."""
+    if processes.first:
+        processes.meet_first()  # the others find the run now
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
@@ -314,11 +331,14 @@ def _finish(training: Training, recipe: Recipe, run: RunDir, fabric: Fabric, con
             soft_wrap=True,
         )
     try:
-        fit(training, run, fabric, console, title=f"{recipe.name} ({recipe.arm}, seed {recipe.seed})")
+        fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
+        training.loader.skipped.update(collective.merged(training.loader.skipped))
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
-    save_encoder(run.encoder_file, training.method.encoder, training.description)
+    if processes.first:
+        save_encoder(run.encoder_file, training.method.encoder, training.description)
+    processes.meet_first()
     console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
 

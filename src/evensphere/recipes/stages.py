@@ -20,6 +20,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from evensphere.disk import atomic_write
+from evensphere.engine.processes import Processes
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
 from evensphere.recipes.part import build
@@ -51,14 +52,21 @@ class Stages(ABC):
 
 
 def train_stages(
-    recipe: Recipe, run: RunDir, resume: bool, branch: Path | str | None, console: Console, strict: bool = False
+    recipe: Recipe,
+    run: RunDir,
+    resume: bool,
+    branch: Path | str | None,
+    console: Console,
+    strict: bool = False,
+    processes: Processes | None = None,
 ) -> Path:
-    """`train` for a recipe with stages."""
+    """`train` for a recipe with stages. processes: those that train it together."""
+    processes = processes or Processes()
     part = recipe.stages
     assert part is not None
     if branch is not None:
         raise InputError("A run in stages shares no first stage with another run; leave out --branch, or the stages.")
-    begun = run.recipe_file.exists()
+    begun = processes.first and run.recipe_file.exists()
     if begun:
         recipe = begun_recipe(recipe, run, resume)
     if run.encoder_file.exists():
@@ -77,15 +85,18 @@ def train_stages(
         if begun:
             held.enter_context(run.lock())
         done: list[Stage] = []
-        for stage in stages.sequence(recipe, run.stages, console):
-            own = RunDir(run.stages / stage.name)
+        sequence = stages.sequence(recipe, run.stages, console)
+        while (stage := processes.in_turn(lambda: next(sequence, None))) is not None:
+            own = type(run)(run.stages / stage.name)
             if not own.encoder_file.exists():
                 console.print(f"Stage {stage.name}: {stage.recipe.epochs} epochs")
-                train_whole(stage.recipe, own, True, None, console, strict, None if begun or done else begin)
+                ready = None if begun or done else begin
+                train_whole(stage.recipe, own, True, None, console, strict, ready, processes)
             done.append(stage)
-            if stage.first_epoch is not None:
+            if stage.first_epoch is not None and processes.first:
                 _write_metrics(run, done)
-        _finish(run, done)
+        if processes.first:
+            _finish(run, done)
     return run.path
 
 
