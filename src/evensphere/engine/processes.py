@@ -30,9 +30,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.nn.parallel import DistributedDataParallel
 
@@ -79,7 +79,7 @@ class Processes:
         given: dict[str, Any] = {"accelerator": "auto", "devices": 1}
         if self.count > 1:
             # buffers are alike on all processes; a frozen parameter gets no gradient, which DDP has to look out for
-            options = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
+            options: dict[str, Any] = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
             strategy = DDPStrategy(timeout=timedelta(seconds=patience()), **options)
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
             given = {"accelerator": accelerator, "devices": self.devices, "num_nodes": self.nodes, "strategy": strategy}
@@ -98,7 +98,7 @@ class Processes:
                 "were started, with the same --devices and --nodes, and can reach that address."
             ) from error
         self.first = fabric.is_global_zero
-        self._store = _get_default_store()  # type: ignore[no-untyped-call]
+        self._store = _get_default_store()
 
     # --- taking turns -------------------------------------------------------------------------------------------------
 
@@ -135,8 +135,8 @@ class Processes:
         with suppress(_Lost):  # the store is gone with the first process
             if (heard := self._ask(self._heard, _FAREWELL)) is not None:
                 return _SPOKEN[heard[0]](heard[1])
-            said = json.dumps([known[0] if known else "TrainingStopped", sentence])
-            self._ask(lambda: self._store.set("ending", said), _FAREWELL)
+            kind = known[0] if known else "TrainingStopped"
+            self._ask(lambda: self._store.set("ending", json.dumps([kind, sentence])), _FAREWELL)
         return ending
 
     def _heard(self) -> tuple[str, str] | None:
@@ -156,7 +156,7 @@ class Processes:
         """Close the connections, so that whoever waits at one looks up; the store stays until the others have left."""
         if self._store is None:
             return
-        with suppress(RuntimeError):
+        if dist.is_initialized():
             dist.destroy_process_group()
         until = time.monotonic() + _FAREWELL
         with suppress(_Lost):
