@@ -30,9 +30,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.nn.parallel import DistributedDataParallel
 
@@ -67,6 +67,7 @@ class Processes:
         self.first = True
         self._turn = 0
         self._store: Any = None
+        self._silent = False  # whether the store has stopped answering
 
     @property
     def count(self) -> int:
@@ -78,7 +79,7 @@ class Processes:
         given: dict[str, Any] = {"accelerator": "auto", "devices": 1}
         if self.count > 1:
             # buffers are alike on all processes; a frozen parameter gets no gradient, which DDP has to look out for
-            options = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
+            options: dict[str, Any] = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
             strategy = DDPStrategy(timeout=timedelta(seconds=patience()), **options)
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
             given = {"accelerator": accelerator, "devices": self.devices, "num_nodes": self.nodes, "strategy": strategy}
@@ -97,7 +98,7 @@ class Processes:
                 "were started, with the same --devices and --nodes, and can reach that address."
             ) from error
         self.first = fabric.is_global_zero
-        self._store = _get_default_store()  # type: ignore[no-untyped-call]
+        self._store = _get_default_store()
 
     # --- taking turns -------------------------------------------------------------------------------------------------
 
@@ -108,8 +109,8 @@ class Processes:
         turn, self._turn = f"turn/{self._turn}", self._turn + 1
         if self.first:
             self._store.set(turn, "")
-        while not self._within_patience(lambda: self._store.check([turn])):
-            if self._within_patience(self._heard) is not None:
+        while not self._ask(lambda: self._store.check([turn]), patience()):
+            if self._ask(self._heard, patience()) is not None:
                 raise _Lost("the first process ended")
             time.sleep(_POLL)
 
@@ -128,16 +129,14 @@ class Processes:
         """What the run ends with in this process, when this error came up here: the same as in all others."""
         if self._store is None or isinstance(error, KeyboardInterrupt | SystemExit):
             return error
-        with suppress(RuntimeError):  # the store is gone with the first process
-            if (said := self._within_patience(self._heard, _FAREWELL)) is not None:
-                kind, sentence = said
-                return _SPOKEN[kind](sentence)
         ending = self._lost(error) if _is_loss(error) else error
         known = [kind for kind in _SPOKEN if isinstance(ending, _SPOKEN[kind])]
         sentence = str(ending) if known else f"A process failed ({type(error).__name__}: {_first_line(error)})."
-        with suppress(RuntimeError):
-            said = json.dumps([known[0] if known else "TrainingStopped", sentence])
-            self._within_patience(lambda: self._store.set("ending", said), _FAREWELL)
+        with suppress(_Lost):  # the store is gone with the first process
+            if (heard := self._ask(self._heard, _FAREWELL)) is not None:
+                return _SPOKEN[heard[0]](heard[1])
+            kind = known[0] if known else "TrainingStopped"
+            self._ask(lambda: self._store.set("ending", json.dumps([kind, sentence])), _FAREWELL)
         return ending
 
     def _heard(self) -> tuple[str, str] | None:
@@ -157,18 +156,20 @@ class Processes:
         """Close the connections, so that whoever waits at one looks up; the store stays until the others have left."""
         if self._store is None:
             return
-        with suppress(RuntimeError):
+        if dist.is_initialized():
             dist.destroy_process_group()
         until = time.monotonic() + _FAREWELL
-        with suppress(RuntimeError):
-            left = self._within_patience(lambda: self._store.add("left", 1), _FAREWELL)
+        with suppress(_Lost):
+            left = self._ask(lambda: self._store.add("left", 1), _FAREWELL)
             while self.first and left < self.count and time.monotonic() < until:
                 time.sleep(_POLL)
-                left = self._store.add("left", 0)
+                left = self._ask(lambda: self._store.add("left", 0), _FAREWELL)
         self._store = None
 
-    def _within_patience(self, ask: Callable[[], T], seconds: float | None = None) -> T:
-        """The store's answer. Raises _Lost when there is none: a connection that was cut may say nothing at all."""
+    def _ask(self, ask: Callable[[], T], seconds: float) -> T:
+        """The store's answer. Raises _Lost when there is none: a connection that was cut says nothing, for ever."""
+        if self._silent:
+            raise _Lost("no answer")
         answers: list[T] = []
         errors: list[Exception] = []
 
@@ -180,8 +181,9 @@ class Processes:
 
         asking = threading.Thread(target=wait, daemon=True)
         asking.start()
-        asking.join(patience() if seconds is None else seconds)
+        asking.join(seconds)
         if not answers:
+            self._silent = True
             raise _Lost(_first_line(errors[0]) if errors else "no answer")
         return answers[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,10 +25,11 @@ class SharedBatchNorm(_BatchNorm):
 
     def forward(self, x: Float[Tensor, "batch c *places"]) -> Float[Tensor, "batch c *places"]:
         if not self.training or collective.world_size() == 1:
-            return super().forward(x)
+            plain: Tensor = super().forward(x)
+            return plain
         return self.normalise(x)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable
     def normalise(self, x: Tensor) -> Tensor:
         y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         if self.track_running_stats:
