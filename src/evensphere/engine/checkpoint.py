@@ -188,10 +188,11 @@ def _is_harmonizers(name: str) -> bool:
 
 
 def save_encoder(file: Path, encoder: nn.Module, description: dict[str, Any]) -> None:
-    """An encoder alone, as safetensors, with a description of it and its checksum in the file's header."""
+    """An encoder alone, as safetensors, with a description of it and its checksum in the file's header: in one entry,
+    because safetensors writes several in an order of its own, which is another one every time."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    header = {"evensphere": json.dumps(description), _CHECKSUM: checksum(tensors)}
-    atomic_write(file, save_safetensors(tensors, header))
+    header = json.dumps(description | {_CHECKSUM: checksum(tensors)})
+    atomic_write(file, save_safetensors(tensors, {"evensphere": header}))
 
 
 def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None:
@@ -202,7 +203,7 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
         raise InputError(_no_encoder(run, which))
     try:
         with safe_open(file, "pt") as opened:
-            expected = (opened.metadata() or {}).get(_CHECKSUM)
+            expected = json.loads((opened.metadata() or {}).get("evensphere", "{}")).get(_CHECKSUM)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dictionary
         if expected is not None and checksum(tensors) != expected:
             raise DamagedFile("its checksum is another")
