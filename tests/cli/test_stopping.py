@@ -50,7 +50,8 @@ def signal_in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Signals], 
     """Have a signal arrive inside a step of the first run that gets there."""
 
     def arrange(at: int, number: Signals) -> pytest.MonkeyPatch:
-        take_step, sent = engine._take_step, []
+        take_step = engine._take_step
+        sent: list[bool] = []
 
         def interrupted(training: Any, step_module: Any, batch: Any, progress: Any, fabric: Any) -> dict[str, Any]:
             if progress.step == at and not sent:

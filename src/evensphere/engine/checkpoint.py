@@ -179,6 +179,9 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     for event in events:
         target.append_metrics(event)
     state["metrics_size"] = target.metrics_size()
+    best = source.best_evaluation()
+    if best is not None and best[0] <= step and source.best_file.exists():  # else it is of what they do not share
+        atomic_write(target.best_file, source.best_file.read_bytes())
     _write(target, state)
 
 
@@ -215,8 +218,8 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
 def _no_encoder(run: RunDir, which: Which) -> str:
     if which == "best":
         return (
-            f"{run.path} has no best.safetensors: no evaluation on validation images happened while it was trained; "
-            "take its last encoder."
+            f"{run.path} has no best.safetensors: no evaluation on validation images happened while it was trained, or "
+            "the best one did in the run that it branched off; take its last encoder."
         )
     name = run.read_recipe()["name"]
     return (
