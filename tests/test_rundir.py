@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,46 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         RunDir.existing(tmp_path).read_recipe()
+
+
+# Takes a run and begins a worker, as a data loader does: a child that has all its parent had open
+HOLDER = """
+import os, sys, time
+from evensphere.rundir import RunDir
+lock = RunDir(sys.argv[1]).lock()
+worker = os.fork()
+if worker:
+    print(worker, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_belongs_to_one_process_until_that_dies(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    worker = int(holder.stdout.readline())
+    try:
+        with pytest.raises(InputError, match="in use by another process"):
+            run.lock()
+        holder.kill()
+        holder.wait()
+        (run.checkpoints / "step-000000003.pt.1-2.part").touch()
+        with run.lock():  # at once, though its worker still lives
+            assert not list(run.path.rglob("*.part")), "what it left half written goes"
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        holder.kill()
+        holder.stdout.close()
+        holder.wait()
+
+
+def test_a_beginning_that_was_cut_short_is_forgotten(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    run.checkpoint_file(12).touch()
+    run.append_metrics({"step": 0})
+    run.begin_anew()
+    assert run.checkpoint_steps() == []
+    assert run.read_metrics() == []

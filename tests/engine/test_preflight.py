@@ -91,8 +91,10 @@ def test_the_disk_it_promises_is_enough(tmp_path: Path, monkeypatch: pytest.Monk
     promised = look_ahead(tiny("backbone.width=16"), tmp_path / "probe", monkeypatch).disk
     monkeypatch.undo()
     run = train(tiny("backbone.width=16", "checkpoint_every=1 step"), tmp_path / "run")
-    written = sum(file.stat().st_size for file in [*run.glob("checkpoints/*.pt"), run / "encoder.safetensors"])
-    assert promised == pytest.approx(written, rel=0.2)
+    checkpoints = [file.stat().st_size for file in run.glob("checkpoints/*.pt")]
+    written = sum(checkpoints) + sum(file.stat().st_size for file in run.glob("*.safetensors"))
+    assert written + max(checkpoints) < 1.1 * promised, "an old one goes when the new one is there"
+    assert promised < 1.2 * written + 2 * max(checkpoints), "the best one may be one of the others"
 
 
 _QUICK = ("simclr", "moco", "swav")  # a method without memory, one with a twin and a queue, one with local views

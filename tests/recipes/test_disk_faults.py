@@ -72,4 +72,4 @@ def test_a_disk_that_fails_anywhere_costs_no_run(
         run = RunDir(tmp_path / f"run{at}")
         fails_and_goes_on(run, at, fault, monkeypatch)
         assert state_of(run) == state_of(whole), f"call {at}"
-    print(f"{fault}: {calls} runs, one for each call, all resumed to the same bits")
+        print(f"{fault}: {at + 1} of {calls} calls, all runs resumed to the same bits")

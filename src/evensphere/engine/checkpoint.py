@@ -179,6 +179,9 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     for event in events:
         target.append_metrics(event)
     state["metrics_size"] = target.metrics_size()
+    best = source.best_evaluation()
+    if best is not None and best[0] <= step and source.best_file.exists():  # else it is of what they do not share
+        atomic_write(target.best_file, source.best_file.read_bytes())
     _write(target, state)
 
 
@@ -188,10 +191,11 @@ def _is_harmonizers(name: str) -> bool:
 
 
 def save_encoder(file: Path, encoder: nn.Module, description: dict[str, Any]) -> None:
-    """An encoder alone, as safetensors, with a description of it and its checksum in the file's header."""
+    """An encoder alone, as safetensors, with a description of it and its checksum in the file's header: in one entry,
+    because safetensors writes several in an order of its own, which is another one every time."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    header = {"evensphere": json.dumps(description), _CHECKSUM: checksum(tensors)}
-    atomic_write(file, save_safetensors(tensors, header))
+    header = json.dumps(description | {_CHECKSUM: checksum(tensors)})
+    atomic_write(file, save_safetensors(tensors, {"evensphere": header}))
 
 
 def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None:
@@ -202,7 +206,7 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
         raise InputError(_no_encoder(run, which))
     try:
         with safe_open(file, "pt") as opened:
-            expected = (opened.metadata() or {}).get(_CHECKSUM)
+            expected = json.loads((opened.metadata() or {}).get("evensphere", "{}")).get(_CHECKSUM)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dictionary
         if expected is not None and checksum(tensors) != expected:
             raise DamagedFile("its checksum is another")
@@ -214,8 +218,8 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
 def _no_encoder(run: RunDir, which: Which) -> str:
     if which == "best":
         return (
-            f"{run.path} has no best.safetensors: no evaluation on validation images happened while it was trained; "
-            "take its last encoder."
+            f"{run.path} has no best.safetensors: no evaluation on validation images happened while it was trained, or "
+            "the best one did in the run that it branched off; take its last encoder."
         )
     name = run.read_recipe()["name"]
     return (

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from evensphere.data.source import ArraySource
-from evensphere.engine.checkpoint import KEPT
 from evensphere.engine.train import StepModule, Training, milestones
 from evensphere.gh.harmonizer import NoHarmonizer
 from evensphere.ops import collective
@@ -75,9 +74,14 @@ def preflight(training: Training, fabric: Fabric, clock: Callable[[], float] = t
         seconds_per_epoch=len(loader.source) * _together(reading, step, training, gpu) / processes,
         probed=max(steps),
         memory=peak + state + (_images_on_device(training) if gpu else psutil.Process().memory_info().rss),
-        disk=(state + moments) * (KEPT + len(milestones(training))) + probe.encoder,
+        disk=(state + moments) * _checkpoints_at_most(training) + 2 * probe.encoder,
         gpu=gpu,
     )
+
+
+def _checkpoints_at_most(training: Training) -> int:
+    """The last ones, one that is being written before an old one goes, the best one and the milestones."""
+    return training.keep_checkpoints + 1 + (training.monitor is not None) + len(milestones(training))
 
 
 def _measure(probe: _Probe, batch_size: int, clock: Callable[[], float]) -> tuple[float, dict[int, float]]:
