@@ -41,7 +41,6 @@ from evensphere.ops.transfer import send
 from evensphere.rundir import RunDir
 
 _CPU = torch.device("cpu")
-_SETTLING = 0.1  # of a run, in which a network may look like one that goes wrong
 _LEAST_TOLERANCE = 1e-4  # of Sinkhorn where a number of iterations is asked for, not a tolerance
 _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jsonl
 
@@ -292,9 +291,7 @@ def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, 
     if isinstance(harmonizer, Harmonizer) and progress.ends_epoch and harmonizer.recomputes_prior(progress):
         run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
         measures["regions_used"] = regions_used(harmonizer.prior)
-    if progress.step < _SETTLING * training.total_steps:
-        return
-    for event in training.watchdog.judge(measures):
+    for event in training.watchdog.judge(measures, progress):
         run.append_metrics(event | where)
         if event["event"] == "warning":
             display.say(f"Warning at step {progress.step} (epoch {progress.epoch + 1}): {event['sentence']}.")

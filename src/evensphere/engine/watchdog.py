@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from evensphere.ops import collective
+from evensphere.ops.schedule import Progress
 from evensphere.ops.transfer import Late
 
 _LATE = 8  # steps until a verdict is read where reading it at once would make the host wait
@@ -68,12 +69,15 @@ class Watchdog:
     """The watch over one run.
 
     in_a_row, in_total: so many skipped steps stop the run.
+    settling: so many steps, and a tenth of the run, are gone before a network is judged.
     waits: devices on which each step is looked at before it is taken. Elsewhere a bad one raises FoundLate, up to some
         steps later, and only then the watch becomes careful.
     """
 
-    def __init__(self, in_a_row: int = 5, in_total: int = 100, waits: tuple[str, ...] = ("cpu",)) -> None:
-        self.in_a_row, self.in_total, self.waits = in_a_row, in_total, waits
+    def __init__(
+        self, in_a_row: int = 5, in_total: int = 100, settling: int = 200, waits: tuple[str, ...] = ("cpu",)
+    ) -> None:
+        self.in_a_row, self.in_total, self.settling, self.waits = in_a_row, in_total, settling, waits
         self.careful = False
         self.skipped: list[int] = []  # steps
         self.warned: set[str] = set()  # kinds of warnings that hold
@@ -130,9 +134,12 @@ class Watchdog:
             return f"{len(self.skipped)} steps of this run could not be taken"
         return None
 
-    def judge(self, measures: Mapping[str, float]) -> list[Event]:
-        """What is to be told of a network by what was measured: signs that are new, and signs that are gone."""
+    def judge(self, measures: Mapping[str, float], progress: Progress) -> list[Event]:
+        """What is to be told of a network by what was measured: signs that are new, and signs that are gone. A network
+        that has only begun to learn often looks like one that goes wrong, so at first nothing is."""
         events: list[Event] = []
+        if progress.step < max(self.settling, (progress.total_steps or 0) // 10):
+            return events
         for sign in SIGNS:
             if sign.measure not in measures:
                 continue
@@ -240,7 +247,7 @@ class Sign(NamedTuple):
 
 
 # Healthy runs of ours are far from each limit: spreads of 0.98 to 1 on CIFAR-100-LT and at least 0.7 on digits, 1.7
-# directions at least, transport solved to the tolerance, three quarters of the regions in use (docs/log.md).
+# directions at least, transport solved to the tolerance, half of the regions in use and more.
 SIGNS = (
     Sign(
         "collapse",
@@ -253,8 +260,8 @@ SIGNS = (
     Sign(
         "line",
         "directions",
+        1.05,
         1.1,
-        1.2,
         "all embeddings lie along a line ({value:.2f} directions), so the network tells next to nothing apart; "
         "try a smaller learning rate or another temperature",
     ),
