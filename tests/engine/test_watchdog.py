@@ -18,13 +18,15 @@ from evensphere.data.loader import Loader
 from evensphere.data.source import ArraySource, Batch
 from evensphere.engine.optim import OPTIMIZERS, plain
 from evensphere.engine.train import Training, fit
-from evensphere.engine.watchdog import FoundLate, Watchdog, is_finite
+from evensphere.engine.watchdog import FoundLate, Watchdog, geometry, is_finite, regions_used
 from evensphere.errors import TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer
 from evensphere.methods import METHODS
 from evensphere.methods.base import Method, Output
+from evensphere.methods.simclr import SimCLR
 from evensphere.nn.backbone import resnet_small
-from evensphere.ops.schedule import Duration
+from evensphere.ops.schedule import Duration, Progress
+from evensphere.ops.sinkhorn import Pace
 from evensphere.recipes.part import Part, build
 from evensphere.rundir import RunDir
 
@@ -278,3 +280,78 @@ def test_one_number_is_enough(value: float, place: int) -> None:
     assert is_finite(loss, gradients)
     (loss, gradients[0][1], gradients[1][1])[place].fill_(value)
     assert not is_finite(loss, gradients)
+
+
+# --- networks that go wrong -------------------------------------------------------------------------------------------
+
+
+def test_how_embeddings_lie_against_closed_forms() -> None:
+    corners = torch.cat([torch.eye(5), -torch.eye(5)]) * torch.arange(1, 11)[:, None]  # length does not matter
+    assert {name: round(float(value), 5) for name, value in geometry(corners).items()} == {"spread": 1, "directions": 5}
+    point = geometry(torch.ones(7, 3) + 1e-4 * torch.eye(7, 3))
+    assert point["spread"] < 1e-6
+    line = geometry(torch.tensor([[1.0, 0.1], [1.0, -0.1]]).repeat(4, 1))
+    assert round(float(line["directions"]), 5) == 1
+    assert math.isclose(line["spread"], 1 - 1 / 1.01, rel_tol=1e-4)
+    few, many = torch.randn(6, 40, generator=torch.Generator().manual_seed(0)), torch.eye(3)
+    unit = torch.nn.functional.normalize(few, dim=1)
+    values = torch.linalg.eigvalsh((unit - unit.mean(0)).T @ (unit - unit.mean(0)))
+    assert torch.isclose(geometry(few)["directions"], values.sum() ** 2 / values.square().sum())
+    assert round(regions_used(torch.full((4,), 0.25)), 6) == 1
+    assert regions_used(many[0]) == 0
+
+
+class Attracted(SimCLR):
+    """All images are drawn to one point; there is no projector whose BatchNorm would keep them apart."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__(encoder, 12)
+        self.projector = nn.Linear(16, 12)  # type: ignore[assignment]
+
+    def forward(self, views: Any, index: Any, progress: Any) -> Output:
+        output = super().forward(views, index, progress)
+        return output._replace(loss=output.embeddings[0].sub(1).square().mean(), per_sample=None)
+
+
+def warnings_of(run: RunDir) -> list[str]:
+    return [event["kind"] for event in run.read_metrics() if event["event"] == "warning"]
+
+
+def test_a_collapse_is_told_once_and_so_are_regions_that_it_empties(tmp_path: Path) -> None:
+    training = training_of(watchdog=Watchdog(settling=0))
+    torch.manual_seed(0)
+    training.method = Attracted(resnet_small(1, width=8, stages=2))
+    training.optimizer = torch.optim.SGD(training.method.parameters(), lr=0.0)
+    training.learning_rate = lambda epoch: 0.3
+    training.harmonizer = Harmonizer(12, IMAGES, anchors=4, warm_up=0, ramp=0, update_every="1 steps", momentum=(0, 0))
+    run = trained(training, tmp_path)
+    assert warnings_of(run).count("collapse") == 1
+    assert warnings_of(run).count("regions") == 1
+    assert next(event for event in run.read_metrics() if event["event"] == "warning")["sentence"]
+
+
+def test_a_transport_problem_that_is_not_solved_is_told(tmp_path: Path) -> None:
+    training = training_of(watchdog=Watchdog(settling=0))
+    assert isinstance(training.harmonizer, Harmonizer)
+    training.harmonizer.max_iterations = 1
+    training.harmonizer.pace = Pace(1, training.harmonizer.tolerance)
+    training.harmonizer.sinkhorn_temperature = 0.005
+    assert "sinkhorn" in warnings_of(trained(training, tmp_path))
+
+
+def test_a_healthy_run_is_told_nothing(tmp_path: Path) -> None:
+    assert warnings_of(trained(training_of(watchdog=Watchdog(settling=0)), tmp_path)) == []
+
+
+def test_a_warning_holds_until_it_recovers_also_when_resumed() -> None:
+    watchdog, later = Watchdog(settling=0), Progress(50, 1, 100)
+    seen = [watchdog.judge({"spread": value}, later) for value in (0.5, 0.04, 0.03, 0.07, 0.2, 0.07, 0.04)]
+    assert [[event["event"] for event in events] for events in seen] == [
+        [], ["warning"], [], [], ["recovered"], [], ["warning"]
+    ]  # fmt: skip
+    resumed = Watchdog(settling=0)
+    resumed.resume([event for events in seen[:4] for event in events])
+    assert resumed.judge({"spread": 0.03}, later) == []
+    assert resumed.judge({"spread": 0.2}, later)[0]["event"] == "recovered"
+    assert Watchdog(settling=0).judge({"spread": 0.0}, Progress(9, 1, 100)) == [], "a tenth of the run is too early"
+    assert Watchdog(settling=60).judge({"spread": 0.0}, later) == []

@@ -121,6 +121,33 @@ def test_the_reason_of_a_stop_is_told(tmp_path: Path, change: Json, sentence: st
     assert sentence in unescape(write_report(folder).read_text().split("<h2 id")[1])
 
 
+def test_what_the_watchdog_saw_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    warning = {
+        "event": "warning",
+        "kind": "collapse",
+        "step": 105,
+        "epoch": 10,
+        "value": 0.01,
+        "sentence": f"all {EVIL}",
+    }
+    events = [
+        {"event": "skipped", "step": 3, "epoch": 0, "reason": "the loss became nan"},
+        {"event": "skipped", "step": 4, "epoch": 0, "reason": "pixels are not finite"},
+        warning,
+        {"event": "recovered", "kind": "collapse", "step": 150, "epoch": 15, "value": 0.5},
+        warning | {"step": 180, "epoch": 18},
+        {"event": "warning"},
+    ]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+    text = said(run)
+    assert "run: 2 steps left out, the first (3) because the loss became nan." in text
+    assert f"run: warning: from epoch 10.5 to epoch 15.0, all {EVIL}." in text
+    assert f"run: warning: from epoch 18.0 to the end, all {EVIL}." in text
+    assert "run: warning: of an unknown kind." in text
+
+
 def test_a_sound_run_needs_no_caution(tmp_path: Path) -> None:
     records = [read_run(make_run(tmp_path / "a", eval_json=results(40)))]
     assert "Please note" not in summary(records, group_arms(records))

@@ -86,7 +86,8 @@ class _InParts:
 def _features(module: nn.Module, parts: Sequence[Tensor]) -> Tensor:
     """Features of all parts, one after the other, kept without what a backward pass needs."""
     # by the time of the backward pass SDCLR's pruned weights are whole again, so the tensors of now are kept
-    weights, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    weights: dict[str, Tensor] = dict(module.named_parameters())
+    buffers = dict(module.named_buffers())
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and _moves(norm)]
     with _moving_once(norms, [len(part) for part in parts]) as next_part:
         features = []

@@ -2,7 +2,8 @@
 
 The probe takes real steps (read, crop, augment, forward, backward, optimiser) with copies of the method and the
 optimiser, so the run itself begins untouched. It starts with two images and doubles their number as long as the next
-step is sure to fit the budget; time is then taken to grow with the images. Evaluation and checkpoints come on top.
+step is sure to fit the budget; time is then taken to grow with the images. Evaluation and checkpoints come on top. Of a
+run in micro-batches one part is probed, and what is done twice is reckoned.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from evensphere.data.source import ArraySource
+from evensphere.engine.out_of_memory import is_out_of_memory, let_go
 from evensphere.engine.train import StepModule, Training, milestones
 from evensphere.gh.harmonizer import NoHarmonizer
 from evensphere.ops import collective
@@ -53,21 +55,30 @@ class Preflight(NamedTuple):
 
 
 def preflight(training: Training, fabric: Fabric, clock: Callable[[], float] = time.perf_counter) -> Preflight | None:
-    """Probe a run that has not begun; None if its first images have become unreadable. clock: seconds.
+    """Probe a run that has not begun; None if its first images have become unreadable, or if there is not enough memory
+    for it, of which training will say more. clock: seconds.
 
     Of several processes one measures, with its share of a batch; what they tell each other comes on top.
     """
-    loader, processes = training.loader, collective.world_size()
+    loader, processes, part = training.loader, collective.world_size(), training.part_size
     share = math.ceil(loader.batch_size / processes)
-    with collective.alone():
-        probe = _Probe(training, fabric)
-        reading, steps = _measure(probe, share, clock)
+    try:
+        with collective.alone():
+            probe = _Probe(training, fabric)
+            reading, steps = _measure(probe, part, clock)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+        return None
     if not probe.saved:
         return None
     step = max(0.0, extrapolated(steps, share) / share - reading)
+    if training.micro_batches > 1:
+        step *= 4 / 3  # one of a forward and a backward pass, which takes twice as long, is done again
     state, moments = _bytes_of(probe.state()), _bytes_of(probe.optimizer.state_dict())
     gpu = fabric.device.type == "cuda"
-    peak = extrapolated(probe.saved, share) + probe.parameters + moments  # gradients are as large as parameters
+    peak = extrapolated(probe.saved, part) + probe.parameters + moments  # gradients are as large as parameters
     return Preflight(
         images=len(loader.source),
         epochs=training.epochs,

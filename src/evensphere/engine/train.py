@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,8 +18,9 @@ from evensphere.data.source import Batch
 from evensphere.engine.checkpoint import KEPT, load_checkpoint, save_checkpoint, save_encoder
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
-from evensphere.engine.micro_batches import encode_in_parts
+from evensphere.engine.micro_batches import encode_in_parts, whole_again
 from evensphere.engine.optim import LearningRate
+from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit
 from evensphere.engine.processes import Processes
 from evensphere.engine.stop import StopRequest, agreed, interruption
 from evensphere.engine.watchdog import (
@@ -30,9 +31,10 @@ from evensphere.engine.watchdog import (
     Watchdog,
     cause_of,
     geometry,
+    regions_used,
     ruined,
 )
-from evensphere.errors import TrainingStopped
+from evensphere.errors import InputError, TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
 from evensphere.methods.base import Method, Output
 from evensphere.nn.norm import share_batch_norms
@@ -43,6 +45,7 @@ from evensphere.ops.transfer import send
 from evensphere.rundir import RunDir
 
 _CPU = torch.device("cpu")
+_LEAST_TOLERANCE = 1e-4  # of Sinkhorn where a number of iterations is asked for, not a tolerance
 _LOGGED_STEPS = 2000  # about how many steps of a run are written to metrics.jsonl
 
 
@@ -127,7 +130,8 @@ def fit(
     """Train to the end, from the run's newest checkpoint if it has one.
 
     processes: those that train together, of which the first writes the run's files; None: this one.
-    Raises TrainingStopped when too many steps could not be taken, TrainingInterrupted when a signal asked it to stop.
+    Raises TrainingStopped when too many steps could not be taken, TrainingInterrupted when a signal asked it to stop,
+    InputError when a batch does not fit in memory.
     """
     processes = processes or Processes()
     if training.compiled:
@@ -189,8 +193,13 @@ def _take_steps(
                 record = _take_step(training, step_module, batch, progress, fabric)
             except StepSkipped as skipped:
                 _skip(training, run, progress, skipped.cause, display)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                let_go(error)
+                raise InputError(_what_fits(training, run, step_module, batch, progress, fabric)) from error
             else:
-                _log(training, run, progress, record)
+                _log(training, run, progress, record, display)
         display.step(step, images)
         best = _evaluate(training, run, progress, display, processes)
         asked = agreed(stop.asked())
@@ -280,6 +289,28 @@ def _check_state(training: Training, run: RunDir, progress: Progress) -> None:
         _stop(run, progress, cause)
 
 
+def _what_fits(
+    training: Training, run: RunDir, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
+) -> str:
+    """What to do about a step for which there is not enough memory. Nothing of this run is written any more."""
+
+    def attempt(parts: int) -> None:
+        """All of a step but the optimiser's part."""
+        whole_again(training.method)
+        encode_in_parts(training.method, replace(training, micro_batches=parts).part_size)
+        try:
+            views, numbers = training.views_of(batch, progress, fabric.device), training.numbers(batch)
+            output, harmony = step_module(views, numbers, progress)
+            fabric.backward(output.loss + harmony.loss)
+        finally:
+            training.optimizer.zero_grad()
+
+    size, parts, steps = training.loader.batch_size, training.micro_batches, run.checkpoint_steps()
+    can_try = not training.compiled and collective.world_size() == 1  # other processes would have to try, too
+    fitting = parts_that_fit(attempt, size, parts) if can_try else None
+    return advice(size, parts, fitting, steps[-1] if steps else None, can_try)
+
+
 def _stop(run: RunDir, progress: Progress, cause: Cause, why: str = "") -> None:
     """End the run with a sentence. Raises TrainingStopped."""
     steps = run.checkpoint_steps()
@@ -292,14 +323,22 @@ def _stop(run: RunDir, progress: Progress, cause: Cause, why: str = "") -> None:
     raise TrainingStopped(reason)
 
 
-def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, Any]) -> None:
+def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, Any], display: Display) -> None:
     where = {"step": progress.step, "epoch": progress.epoch}
+    harmonizer, measures = training.harmonizer, dict[str, float]()
     if _is_logged(training, progress):
         scalars = {name: value.item() if isinstance(value, Tensor) else value for name, value in record.items()}
         run.append_metrics({"event": "step", **where, **scalars})
-    harmonizer = training.harmonizer
+        measures |= {name: scalars[name] for name in ("spread", "directions")}
+        if isinstance(harmonizer, Harmonizer) and "sinkhorn_error" in scalars:
+            measures["sinkhorn_excess"] = scalars["sinkhorn_error"] / max(harmonizer.tolerance, _LEAST_TOLERANCE)
     if isinstance(harmonizer, Harmonizer) and progress.ends_epoch and harmonizer.recomputes_prior(progress):
         run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
+        measures["regions_used"] = regions_used(harmonizer.prior)
+    for event in training.watchdog.judge(measures, progress):
+        run.append_metrics(event | where)
+        if event["event"] == "warning":
+            display.say(f"Warning at step {progress.step} (epoch {progress.epoch + 1}): {event['sentence']}.")
 
 
 def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display, processes: Processes) -> bool:

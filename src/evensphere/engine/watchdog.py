@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from evensphere.ops import collective
+from evensphere.ops.schedule import Progress
 from evensphere.ops.transfer import Late
 
 _LATE = 8  # steps until a verdict is read where reading it at once would make the host wait
@@ -68,12 +69,15 @@ class Watchdog:
     """The watch over one run.
 
     in_a_row, in_total: so many skipped steps stop the run.
+    settling: so many steps, and a tenth of the run, are gone before a network is judged.
     waits: devices on which each step is looked at before it is taken. Elsewhere a bad one raises FoundLate, up to some
         steps later, and only then the watch becomes careful.
     """
 
-    def __init__(self, in_a_row: int = 5, in_total: int = 100, waits: tuple[str, ...] = ("cpu",)) -> None:
-        self.in_a_row, self.in_total, self.waits = in_a_row, in_total, waits
+    def __init__(
+        self, in_a_row: int = 5, in_total: int = 100, settling: int = 200, waits: tuple[str, ...] = ("cpu",)
+    ) -> None:
+        self.in_a_row, self.in_total, self.settling, self.waits = in_a_row, in_total, settling, waits
         self.careful = False
         self.skipped: list[int] = []  # steps
         self.warned: set[str] = set()  # kinds of warnings that hold
@@ -129,6 +133,26 @@ class Watchdog:
         if len(self.skipped) >= self.in_total:
             return f"{len(self.skipped)} steps of this run could not be taken"
         return None
+
+    def judge(self, measures: Mapping[str, float], progress: Progress) -> list[Event]:
+        """What is to be told of a network by what was measured: signs that are new, and signs that are gone. A network
+        that has only begun to learn often looks like one that goes wrong, so at first nothing is."""
+        events: list[Event] = []
+        if progress.step < max(self.settling, (progress.total_steps or 0) // 10):
+            return events
+        for sign in SIGNS:
+            if sign.measure not in measures:
+                continue
+            value, warned = measures[sign.measure], sign.kind in self.warned
+            holds = sign.holds(value, warned)
+            if holds and not warned:
+                self.warned.add(sign.kind)
+                sentence = sign.sentence.format(value=value)
+                events.append({"event": "warning", "kind": sign.kind, "value": value, "sentence": sentence})
+            elif warned and not holds:
+                self.warned.discard(sign.kind)
+                events.append({"event": "recovered", "kind": sign.kind, "value": value})
+        return events
 
     def resume(self, events: Sequence[Event]) -> None:
         """Take over what metrics.jsonl says of the run so far. A run that has skipped a step stays careful."""
@@ -205,3 +229,61 @@ def geometry(embeddings: Float[Tensor, "batch dim"]) -> dict[str, Tensor]:
     total = centred.square().sum()
     directions = total.square() / small.square().sum().clamp(min=torch.finfo(z.dtype).tiny)
     return {"spread": 1 - mean.square().sum(), "directions": directions}
+
+
+class Sign(NamedTuple):
+    """A sign of a network that goes wrong. kind: its name. measure: what is looked at. limit: beyond which it is one.
+    recovered: where it is none any more; a sign is below the limit if this is above it. sentence: with advice."""
+
+    kind: str
+    measure: str
+    limit: float
+    recovered: float
+    sentence: str
+
+    def holds(self, value: float, warned: bool) -> bool:
+        bound = self.recovered if warned else self.limit
+        return value < bound if self.limit < self.recovered else value > bound
+
+
+# Healthy runs of ours are far from each limit: spreads of 0.98 to 1 on CIFAR-100-LT and at least 0.7 on digits, 1.7
+# directions at least, transport solved to the tolerance, half of the regions in use and more.
+SIGNS = (
+    Sign(
+        "collapse",
+        "spread",
+        0.05,
+        0.1,
+        "all embeddings point in nearly the same direction (spread {value:.3f} of 1), so the network is collapsing; "
+        "try a smaller learning rate, a higher momentum of the twin, or another method",
+    ),
+    Sign(
+        "line",
+        "directions",
+        1.05,
+        1.1,
+        "all embeddings lie along a line ({value:.2f} directions), so the network tells next to nothing apart; "
+        "try a smaller learning rate or another temperature",
+    ),
+    Sign(
+        "sinkhorn",
+        "sinkhorn_excess",
+        100.0,
+        10.0,
+        "the surrogate labels miss their shares by {value:.0f} times the tolerance, since Sinkhorn has not converged; "
+        "try a larger harmonizer.max_iterations or harmonizer.sinkhorn_temperature",
+    ),
+    Sign(
+        "regions",
+        "regions_used",
+        0.05,
+        0.1,
+        "a few regions hold nearly all images (as many as {value:.1%} of the anchors would, equally filled), so GH has "
+        "nothing to even out; try fewer harmonizer.anchors or a later harmonizer.warm_up",
+    ),
+)
+
+
+def regions_used(prior: Float[Tensor, " k"]) -> float:
+    """exp(entropy) of the regions' shares, less the one that is always there, as a share of all others: 0 to 1."""
+    return (float(torch.special.entr(prior).sum().exp()) - 1) / max(1, len(prior) - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class RunRecord:
     skipped: list[tuple[str, str]]
     finished: bool
     problems: list[str]  # one sentence for each defect of the files
+    left_out: list[Json] = field(default_factory=list)  # steps that were not taken, each with its "reason"
+    warnings: list[Json] = field(default_factory=list)  # "sentence", and what ended it: "until", None for nothing
 
     @property
     def label(self) -> str:
@@ -102,6 +104,8 @@ def read_run(folder: Path) -> RunRecord:
         skipped=_read_skipped(run, problems),
         finished=run.encoder_file.is_file() or _reached_the_end(recipe, steps) or bool(results and not events),
         problems=problems,
+        left_out=_of_kind("skipped", events),
+        warnings=_warnings(events),
     )
 
 
@@ -132,6 +136,19 @@ def _read_skipped(run: RunDir, problems: list[str]) -> list[tuple[str, str]]:
 
 def _of_kind(kind: str, events: Sequence[Json]) -> list[Json]:
     return [event for event in events if event.get("event") == kind]
+
+
+def _warnings(events: Sequence[Json]) -> list[Json]:
+    """Each warning with the event that ended it."""
+    warnings: list[Json] = []
+    for event in events:
+        if event.get("event") == "warning":
+            warnings.append(event | {"until": None})
+        elif event.get("event") == "recovered":
+            for warning in warnings:
+                if warning.get("kind") == event.get("kind") and warning["until"] is None:
+                    warning["until"] = event
+    return warnings
 
 
 def _unusable(recipe: Json) -> list[str]:

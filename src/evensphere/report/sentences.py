@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evensphere.report.arms import Arm, Pair, evaluated, main_metric, pairs, runs_of, spread
-from evensphere.report.record import METRICS, RunRecord, number, part
+from evensphere.report.record import METRICS, Json, RunRecord, number, part
 from evensphere.report.wording import PERCENT, capital, count, listing
 
 ENOUGH_SEEDS = 3  # below this a difference between arms is not reported as evidence
@@ -165,6 +165,7 @@ def cautions(record: RunRecord) -> list[str]:
     else:
         damage = "the folder is damaged, so this run is left out: " + " ".join(record.problems)
         said = [damage, _why_it_stopped(record)]
+    said += [_left_out(record), *(_warning(record, warning) for warning in record.warnings)]
     if record.skipped:
         said.append(f"{count(len(record.skipped), 'unreadable image')} skipped (listed below).")
     return [f"{record.label}: {sentence}" for sentence in said if sentence]
@@ -178,6 +179,24 @@ def _why_it_stopped(record: RunRecord) -> str:
     if bad is None:
         return ""
     return f"the loss became non-finite at step {bad.get('step', 'unknown')}, so its encoder is not usable."
+
+
+def _left_out(record: RunRecord) -> str:
+    """Steps that were not taken, with the first one's reason."""
+    if not record.left_out:
+        return ""
+    first = record.left_out[0]
+    steps = count(len(record.left_out), "step")
+    return f"{steps} left out, the first ({first.get('step', 'unknown')}) because {first.get('reason', 'of nothing')}."
+
+
+def _warning(record: RunRecord, warning: Json) -> str:
+    """What was wrong, and from when to when."""
+    begin, until = record.epoch_of(warning), warning["until"]
+    end = None if until is None else record.epoch_of(until)
+    lasting = "to the end" if end is None else f"to epoch {end:.1f}"
+    since = "" if begin is None else f"from epoch {begin:.1f} {lasting}, "
+    return f"warning: {since}{warning.get('sentence', 'of an unknown kind')}."
 
 
 def _how_far_it_came(record: RunRecord) -> str:
