@@ -12,6 +12,7 @@ import os
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -39,7 +40,7 @@ class Worker:
         """Fails unless the input ends well: with success or an InputError, in time, within memory."""
         said = self._answer(target, content)
         self.outcomes[target, said if said in ("ok", "InputError") else "found"] += 1
-        assert said in ("ok", "InputError"), f"{said}\n{target}: {_kept(self.errors.parent, target, content)}"
+        assert said in ("ok", "InputError"), f"{said}\n{target}: {_kept(target, content)}"
         return said
 
     def _answer(self, target: str, content: bytes) -> str:
@@ -114,9 +115,9 @@ class Worker:
             self.process = None
 
 
-def _kept(folder: Path, target: str, content: bytes) -> Path:
-    """A find as a file, which can become a regression test by being moved to tests/regressions/TARGET/."""
-    folder = Path(os.environ.get("EVENSPHERE_FINDS", folder)) / target
+def _kept(target: str, content: bytes) -> Path:
+    """A find as a file, which becomes a regression test by being moved to tests/regressions/TARGET/."""
+    folder = Path(os.environ.get("EVENSPHERE_FINDS", Path(tempfile.gettempdir()) / "evensphere-finds")) / target
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / hashlib.sha256(content).hexdigest()[:12]
     file.write_bytes(content)

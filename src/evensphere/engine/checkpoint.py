@@ -55,11 +55,15 @@ def load_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimi
         return Position(0, fresh=False)
     state = read_checkpoint(run, steps[-1], device)
     fresh = bool(state.get("fresh_harmonizer"))
-    missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
+    try:
+        missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:  # torch raises many kinds for a state of something else
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{run.checkpoint_file(steps[-1])} does not fit the run's recipe ({reason}).") from error
     assert all(_is_harmonizers(name) for name in missing), missing
-    optimizer.load_state_dict(state["optimizer"])
     run.truncate_metrics(state["metrics_size"])
-    return Position(int(state["step"]), fresh)
+    return Position(state["step"], fresh)
 
 
 def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -69,9 +73,15 @@ def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") 
         state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{file} cannot be read ({error}); delete it to go on from the one before.") from error
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict) or not _counted(state):
+        raise InputError(f"{file} is no checkpoint of a run; delete it to go on from the one before.")
     if state["format"] != FORMAT:
         raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
     return state
+
+
+def _counted(state: dict[str, Any]) -> bool:
+    return all(type(state.get(name)) is int and state[name] >= 0 for name in ("format", "step", "metrics_size"))
 
 
 def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Heritage) -> None:
@@ -122,4 +132,5 @@ def load_encoder(run: RunDir, encoder: nn.Module) -> None:
     try:
         encoder.load_state_dict(load_safetensors(run.encoder_file.read_bytes()))
     except Exception as error:
-        raise InputError(f"{run.encoder_file} does not fit the run's recipe ({error}).") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{run.encoder_file} does not fit the run's recipe ({reason}).") from error

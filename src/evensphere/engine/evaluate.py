@@ -42,13 +42,13 @@ def features_of(
     encoder: nn.Module, source: Source, views: Views, cropped: bool = False
 ) -> tuple[Float[Tensor, "n d"], Int64[Tensor, " n"]]:
     """Features of every readable image, float32 on the CPU, and which image each is of. No label is looked at."""
-    device = next(encoder.parameters()).device
+    weights = next(encoder.parameters())
     was_training = encoder.training
     encoder.eval()
     features, kept = [], []
     for index, images in _batches(source):
         pixels = views.weak(images, index) if cropped else views.plain(images)
-        features.append(encoder(pixels.to(device)).float().cpu())
+        features.append(encoder(pixels.to(weights.device, weights.dtype)).float().cpu())
         kept.append(index)
     encoder.train(was_training)
     if not kept:
