@@ -169,7 +169,7 @@ def mutations(*contents: bytes) -> st.SearchStrategy[bytes]:
 _NUMBERS = [0, -1, 1, 10**9, 10**12, -(10**12), 2**63, 10**30, 0.5, -0.0, 1e18, 1e300, 1e-300, math.nan, math.inf]
 _TEXTS = ["", "auto", "none", "a\0b", "\ud800", "../../x", "os:system", "evensphere.rundir:os", "/dev/zero", "9" * 400]
 _TEXTS += ["[red]x[/]", "\x1b[31m", "<script>alert(1)</script>", "=1+1"]
-_OTHERS = [None, True, [], {}, [[]], [0.1, 0.2], [None], {"": {}}]
+_OTHERS: list[Any] = [None, True, [], {}, [[]], [0.1, 0.2], [None], {"": {}}]
 _ODD = st.sampled_from(_NUMBERS) | st.sampled_from(_TEXTS) | st.sampled_from(_OTHERS)
 JSON_VALUES = st.recursive(
     _ODD | st.integers() | st.floats() | st.text(max_size=8),

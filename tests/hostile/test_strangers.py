@@ -60,17 +60,9 @@ def by_inst(marker: Path) -> bytes:
 
 def by_stack_global(marker: Path) -> bytes:
     """STACK_GLOBAL of protocol 4, and builtins.eval."""
-    code = f"__import__('os').mkdir({str(marker)!r})"
-    text = lambda given: b"\x8c" + bytes([len(given)]) + given.encode()  # noqa: E731
-    return (
-        b"\x80\x04"
-        + text("builtins")
-        + text("eval")
-        + b"\x93X"
-        + len(code).to_bytes(4, "little")
-        + code.encode()
-        + b"\x85R."
-    )
+    code = f"__import__('os').mkdir({str(marker)!r})".encode()
+    called = b"\x8c\x08builtins\x8c\x04eval\x93"  # two short texts, and what they name
+    return b"\x80\x04" + called + b"X" + len(code).to_bytes(4, "little") + code + b"\x85R."
 
 
 def as_torch_file(pickled: bytes) -> bytes:
