@@ -4,8 +4,8 @@ evensphere train folder --set data=own_data:arrays --set data.path=pictures.npz
 evensphere train folder --set data=own_data:dataset
 
 From Python: train(replace(get_recipe("folder"), data=Part("own_data:arrays", path="pictures.npz")), "runs/mine"). The
-function is named by where it can be imported from, so that the run can be resumed and, with trust=True, evaluated (a run
-folder may come from anybody, and naming a function runs it); "__main__:arrays" will do in a script.
+function is named by where it can be imported from, so that the run can be resumed and, with trust=True, evaluated (run
+folders may come from anybody, and what one names is run); "__main__:arrays" will do in a script.
 """
 
 from __future__ import annotations

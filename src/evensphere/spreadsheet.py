@@ -23,10 +23,13 @@ Cell = str | int | float | None
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
-    """The table as UTF-8, one row a line; a cell with commas, quotes or line ends is quoted. None is an empty cell.
-    What is no text (half of a surrogate pair, which stands for a byte in a file's name) is spelled."""
+    """The table as UTF-8, one row a line. None is an empty cell.
+
+    Every text is quoted: some spreadsheets part cells at semicolons too, others rows at a lone carriage return. What
+    is no text (half of a surrogate pair, which stands for a byte in a file's name) is spelled.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([neutralised(name) for name in header])
     writer.writerows([neutralised(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue().encode("utf-8", "backslashreplace")

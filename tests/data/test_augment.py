@@ -392,7 +392,7 @@ def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
     ("keywords", "message"),
     [
         ({"size": 1}, "size is 1"),
-        ({"num_views": 0}, "number of views is 0"),
+        ({"num_views": 0}, "num_views = 0"),
         ({"local_views": -1}, "local views is -1"),
         ({"local_views": 1, "local_size": 16}, "told apart"),
         ({"local_views": 1, "local_size": 1}, "size is 1"),

@@ -11,7 +11,8 @@ from tests.data.image_files import write
 from evensphere import values
 from evensphere.data.folder import folder
 from evensphere.data.source import ArraySource
-from evensphere.data.storage import Room, as_bytes, choose_storage, free_room, needed_bytes
+from evensphere.data.storage import Room, choose_storage, free_room, needed_bytes
+from evensphere.values import as_bytes
 
 GB = 10**9
 LAPTOP, SERVER = Room(8 * GB, 100 * GB), Room(400 * GB, 4000 * GB, 80 * GB)

@@ -45,6 +45,7 @@ from evensphere.data.subbatch import update
 from evensphere.errors import InputError
 from evensphere.ops.draw import uniform
 from evensphere.ops.transfer import send
+from evensphere.values import check_whole
 
 BLUR_SIGMA = (0.1, 2.0)  # pixels, as in SimCLR
 SOLARIZE_THRESHOLD = 0.5  # as in BYOL
@@ -77,6 +78,8 @@ VIEWS["photos-asymmetric"] = VIEWS["photos"] | {
     "blur": (1.0, 0.1, 0.5),
     "solarize": (0.0, 0.2, 0.0),
 }
+
+_LARGEST_SIZE, _MOST_VIEWS, _MOST_OPERATIONS = 2**15, 100, 100
 
 _WEAK = -1  # in the address of a draw: the view that probes are fitted on; training's are counted from 0
 
@@ -390,12 +393,9 @@ class Views:
         return pixels.sub_(mean).mul_(scale)
 
     def _check_geometry(self) -> None:
-        if self.size < 2:
-            raise InputError(f"The views' size is {self.size}; give at least 2 pixels.")
-        if self.num_views < 1:
-            raise InputError(f"The number of views is {self.num_views}; give at least 1.")
-        if self.local_views < 0:
-            raise InputError(f"The number of local views is {self.local_views}; give at least 0.")
+        check_whole("views.size", self.size, 2, _LARGEST_SIZE)
+        check_whole("views.num_views", self.num_views, 1, _MOST_VIEWS)
+        check_whole("views.local_views", self.local_views, 0, _MOST_VIEWS)
         if self.local_views and not 2 <= self.local_size < self.size:
             raise InputError(
                 f"The local views' size is {self.local_size}; give at least 2 pixels and less than the full views' "
@@ -427,8 +427,7 @@ class Views:
                 f"The views' randaugment_magnitude is {magnitude}; give two numbers from 0 to {LARGEST}, the smaller "
                 "first."
             )
-        if self.randaugment_operations < 1:
-            raise InputError(f"The views' randaugment_operations is {self.randaugment_operations}; give at least 1.")
+        check_whole("views.randaugment_operations", self.randaugment_operations, 1, _MOST_OPERATIONS)
         if self.policy not in ("exact", "fast"):
             raise InputError(f"The views' policy is '{self.policy}'; give 'exact' or 'fast'.")
         channels = len(self.mean)

@@ -138,8 +138,8 @@ def split(path: str | Path) -> Splits:
     if name not in SOURCES or name == "split":
         raise InputError(f"{file} divides a source called '{name}', which is not known; make the split again.")
     module, _, function = SOURCES[name].partition(":")
-    there = _moved(options, lambda relative, folder: os.path.normpath(folder / relative), file.parent)
     try:
+        there = _moved(options, lambda relative, folder: os.path.normpath(folder / relative), file.parent)
         splits: Splits = getattr(import_module(module), function)(**there)
     except (TypeError, AttributeError) as error:  # of options that are none, or not what they should be
         raise InputError(

@@ -74,6 +74,8 @@ class EncodedSource(Source):
                 status = os.stat(file)
                 return f"{os.path.abspath(file)}/{status.st_size}/{status.st_mtime_ns}"
             file.close()
+        except UnreadableImage:  # of an archive
+            return None
         except (OSError, ValueError) as error:  # it may come back; a path with a NUL will not
             return f"{self.name}/{i}/{getattr(error, 'errno', None)}"
         return None

@@ -101,11 +101,15 @@ def load_checkpoint(
     state = _newest(run, device, console)
     console.print(_going_on(run, state["step"]), soft_wrap=True)
     fresh = bool(state.get("fresh_harmonizer"))
-    missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
+    try:
+        missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:  # torch raises many kinds for a state of something else
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{run.checkpoint_file(state['step'])} does not fit the run's recipe ({reason}).") from error
     assert all(_is_harmonizers(name) for name in missing), missing
-    optimizer.load_state_dict(state["optimizer"])
     run.truncate_metrics(state["metrics_size"])
-    return Position(int(state["step"]), fresh)
+    return Position(state["step"], fresh)
 
 
 def _newest(run: RunDir, device: torch.device, console: Console) -> dict[str, Any]:
@@ -143,17 +147,23 @@ def read_checkpoint(run: RunDir, step: int, device: torch.device | str = "cpu") 
     file = run.checkpoint_file(step)
     try:
         state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-        expected = state.pop(_CHECKSUM, None)  # the first versions wrote none
     except PermissionError as error:
         raise InputError(f"{file} cannot be read: permission denied.") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).strip().partition("\n")[0]
         raise DamagedFile(f"{file} cannot be read ({reason}); delete it to go on from the one before.") from error
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict) or not _counted(state):
+        raise DamagedFile(f"{file} is no checkpoint of a run; delete it to go on from the one before.")
+    expected = state.pop(_CHECKSUM, None)  # the first versions wrote none
     if expected is not None and checksum(state) != expected:
         raise DamagedFile(f"{file} is damaged (its checksum is another); delete it to go on from the one before.")
     if state["format"] != FORMAT:
         raise InputError(f"{file} has format {state['format']}; this version of evensphere reads format {FORMAT}.")
     return state
+
+
+def _counted(state: dict[str, Any]) -> bool:
+    return all(type(state.get(name)) is int and state[name] >= 0 for name in ("format", "step", "metrics_size"))
 
 
 def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Heritage) -> None:
@@ -212,7 +222,8 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
             raise DamagedFile("its checksum is another")
         encoder.load_state_dict(tensors)
     except Exception as error:
-        raise InputError(f"{file} is damaged or does not fit the run's recipe ({error}).") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{file} is damaged or does not fit the run's recipe ({reason}).") from error
 
 
 def _no_encoder(run: RunDir, which: Which) -> str:

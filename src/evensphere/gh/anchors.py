@@ -28,7 +28,9 @@ from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.ops.draw import seed_for
+from evensphere.values import check_memory, check_whole
 
+_MOST = 2**16  # takes minutes already
 _STEPS = 600
 _SHARPNESS = (10.0, 5000.0)  # of the soft maximum over cosines: first smooth, at the end close to the maximum itself
 _STEP_SIZES = (0.05, 0.0001)
@@ -51,12 +53,21 @@ def geometric_uniform(num_anchors: int, dim: int, seed: int = 0) -> Float32[Tens
         raise InputError(f"{num_anchors} anchors were given; harmonization needs at least 2 (the paper: 100).")
     if dim < 1:
         raise InputError(f"Anchors of width {dim} were asked for; the embedding width must be at least 1.")
+    check_whole("anchors", num_anchors, 2, _MOST)
+    check_memory(f"{num_anchors:,} anchors of width {dim:,}", _bytes_needed(num_anchors, dim))
     generator = torch.Generator().manual_seed(seed_for(seed, "anchors"))
     if num_anchors <= max(2 * dim, dim + 1):
         anchors = _orthogonal_simplices(num_anchors, dim)
     else:
         anchors = _least_largest_cosine(num_anchors, dim, generator)
     return (anchors @ _directions(anchors.shape[1], dim, generator)).float()
+
+
+def _bytes_needed(num_anchors: int, dim: int) -> float:
+    """At the least: the anchors, and in the closed form a matrix of their number, else the cosines of their orbits."""
+    if num_anchors <= max(2 * dim, dim + 1):
+        return 8.0 * num_anchors * (dim + num_anchors)
+    return 8.0 * num_anchors * dim + 4.0 * num_anchors**2 / dim
 
 
 def _orthogonal_simplices(num_anchors: int, dim: int) -> Float64[Tensor, "k used"]:

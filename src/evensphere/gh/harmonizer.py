@@ -35,6 +35,7 @@ from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress, ramp_weight
 from evensphere.ops.sinkhorn import Pace, shared_plan
+from evensphere.values import check_whole
 
 Embeddings = Sequence[Float[Tensor, "batch dim"]]
 
@@ -171,7 +172,8 @@ class Harmonizer(nn.Module):
         self.update_every = Duration.parse(update_every)
         self.prediction_temperature = _above_zero("prediction_temperature", prediction_temperature)
         self.sinkhorn_temperature = _above_zero("sinkhorn_temperature", sinkhorn_temperature)
-        self.max_iterations, self.tolerance = int(_above_zero("max_iterations", max_iterations)), tolerance
+        check_whole("max_iterations", max_iterations, 1, 1_000_000)
+        self.max_iterations, self.tolerance = max_iterations, tolerance
         self.pace = Pace(self.max_iterations, tolerance)
         self._latest_error: Tensor | None = None  # of the transport problem of a step that may yet be taken
         self.num_samples, self.steps_per_epoch = num_samples, steps_per_epoch

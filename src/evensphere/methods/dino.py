@@ -16,6 +16,7 @@ the optimiser's affairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int64
@@ -29,6 +30,7 @@ from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress
+from evensphere.values import check_memory
 
 
 class DinoHead(nn.Module):
@@ -98,6 +100,10 @@ class DINO(Method):
             raise InputError(f"centre_momentum = {centre_momentum} was given; it must be between 0 and 1.")
         if outputs < 2:
             raise InputError(f"outputs = {outputs} was given; DINO needs at least 2.")
+        widths = [int(encoder.num_features), hidden, hidden, embedding_dim, outputs]  # type: ignore[arg-type]
+        if min(widths) < 1:
+            raise InputError(f"A head of widths {widths} was asked for; each must be at least 1.")
+        check_memory(f"A head of widths {widths}", 8.0 * sum(a * b for a, b in pairwise(widths)))
         self.encoder = encoder
         self.head = DinoHead(int(encoder.num_features), hidden, embedding_dim, outputs)  # type: ignore[arg-type]
         self.twin = EmaTwin(nn.Sequential(encoder, self.head), twin_momentum, rising=True)

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.nn.memory import EmaTwin
 from evensphere.ops import collective
 from evensphere.ops.contrast import batch_info_nce
 from evensphere.ops.schedule import Progress, Temperature
+from evensphere.values import check_whole
 
 
 class MoCoV3(Method):
@@ -49,8 +49,7 @@ class MoCoV3(Method):
         temperature: Temperature | str | float = 1.0,
     ) -> None:
         super().__init__()
-        if projector_layers < 1:
-            raise InputError(f"projector_layers = {projector_layers} was given; it must be at least 1.")
+        check_whole("projector_layers", projector_layers, 1, 100)
         features = int(encoder.num_features)  # type: ignore[arg-type]
         hidden = (hidden_dim,) * (projector_layers - 1)
         self.encoder = encoder

@@ -32,6 +32,7 @@ from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Progress
+from evensphere.values import check_memory
 
 
 def power_law(count: int, exponent: float) -> Float[Tensor, " {count}"]:
@@ -88,6 +89,7 @@ class PMSN(Method):
             )
         if prototypes < 2:
             raise InputError(f"prototypes = {prototypes} was given; PMSN needs at least 2.")
+        check_memory(f"{prototypes:,} prototypes of width {embedding_dim:,}", 8.0 * prototypes * embedding_dim)
         self.encoder = encoder
         self.projector = mlp([int(encoder.num_features), hidden, hidden, embedding_dim])  # type: ignore[arg-type]
         self.prototypes = nn.Parameter(torch.randn(prototypes, embedding_dim))

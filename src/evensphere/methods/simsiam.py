@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from evensphere.errors import InputError
 from evensphere.methods.base import Method, Output
 from evensphere.nn.head import mlp
 from evensphere.ops import collective
 from evensphere.ops.contrast import cosine_of_pairs
 from evensphere.ops.schedule import Progress
+from evensphere.values import check_whole
 
 
 class SimSiam(Method):
@@ -46,8 +46,7 @@ class SimSiam(Method):
         predictor_dim: int = 512,
     ) -> None:
         super().__init__()
-        if projector_layers < 1:
-            raise InputError(f"projector_layers = {projector_layers} was given; it must be at least 1 (the paper: 3).")
+        check_whole("projector_layers", projector_layers, 1, 100)
         features = int(encoder.num_features)  # type: ignore[arg-type]
         hidden = (hidden_dim,) * (projector_layers - 1)
         self.encoder = encoder

@@ -29,6 +29,7 @@ from evensphere.ops.crossview import cross_view_entropy
 from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Duration, Progress
 from evensphere.ops.sinkhorn import shared_plan
+from evensphere.values import check_memory, check_whole
 
 
 class SwAV(Method):
@@ -68,6 +69,8 @@ class SwAV(Method):
                 f"{prototypes} prototypes and {sinkhorn_iterations} Sinkhorn iterations were given; "
                 "SwAV needs at least 2 and 1."
             )
+        check_whole("sinkhorn_iterations", sinkhorn_iterations, 1, 1_000_000)
+        check_memory(f"{prototypes:,} prototypes of width {embedding_dim:,}", 8.0 * prototypes * embedding_dim)
         features = int(encoder.num_features)  # type: ignore[arg-type]
         self.encoder = encoder
         self.projector = mlp([features, hidden or features, embedding_dim], last_bias=True)

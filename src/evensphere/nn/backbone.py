@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, relu
 
 from evensphere.errors import InputError, unknown_name
+from evensphere.values import check_memory, check_whole
 
 BACKBONES = {
     "resnet18": "evensphere.nn.backbone:resnet18",
@@ -117,6 +118,7 @@ class ResNet(nn.Module):
         super().__init__()
         if stem not in _STEMS:
             raise unknown_name("stem", stem, _STEMS)
+        check_memory(f"A ResNet of widths up to {max(widths)}", _bytes_of_blocks(widths, blocks, block.expansion))
         self.conv1 = nn.Conv2d(in_channels, widths[0], *_STEMS[stem], bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
@@ -192,6 +194,7 @@ class WideResNet(nn.Module):
 
     def __init__(self, widths: Sequence[int], blocks: int, in_channels: int) -> None:
         super().__init__()
+        check_memory(f"A WideResNet of widths up to {max(widths)}", _bytes_of_blocks(widths, [blocks] * 3, 1))
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         stages, in_width = [], 16
         for width, stride in zip(widths, (1, 2, 2), strict=True):
@@ -211,7 +214,8 @@ def wide_resnet(in_channels: int = 3, depth: int = 28, width: int = 2) -> WideRe
 
     depth: convolutions on the longest path, 6n + 4 for n blocks a stage. width: the widening factor k, >= 1.
     """
-    if depth < 10 or depth % 6 != 4:
+    check_whole("backbone.depth", depth, 10, 1000)
+    if depth % 6 != 4:
         raise InputError(f"A WideResNet of depth {depth} was asked for; give 6n + 4, such as 10, 16, 28 or 40.")
     if width < 1:
         raise InputError(f"A WideResNet of width {width} was asked for; it must be at least 1.")
@@ -272,7 +276,15 @@ def _look(model: nn.Module, images: Tensor) -> Any:
     return features
 
 
+def _bytes_of_blocks(widths: Sequence[int], blocks: Sequence[int], expansion: int) -> float:
+    """At least what the weights of a network's blocks take, in float32."""
+    return 4.0 * sum(
+        count * width**2 * (18 if expansion == 1 else 17) for width, count in zip(widths, blocks, strict=True)
+    )
+
+
 def _doubling(width: int, stages: int) -> list[int]:
     if width < 1 or stages < 1:
         raise InputError(f"A ResNet of width {width} with {stages} stages was asked for; both must be at least 1.")
+    check_whole("backbone.stages", stages, 1, 16)
     return [width * 2**stage for stage in range(stages)]

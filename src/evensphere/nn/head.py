@@ -9,10 +9,14 @@ from typing import Literal
 from torch import nn
 
 from evensphere.errors import InputError
+from evensphere.values import check_memory
 
 
 def projector(features: int, out: int = 128) -> nn.Sequential:
     """The paper's projection head: Linear(d, d), BatchNorm, ReLU, Linear(d, out, no bias), BatchNorm."""
+    if out < 1:
+        raise InputError(f"A projector of width {out} was asked for; give at least 1.")
+    check_memory(f"A projector of widths {features} and {out}", 4.0 * features * (features + out))
     return nn.Sequential(
         nn.Linear(features, features),
         nn.BatchNorm1d(features),
@@ -37,6 +41,7 @@ def mlp(
     """
     if len(widths) < 2 or min(widths) < 1:
         raise InputError(f"A head of widths {tuple(widths)} was asked for; give 2 or more, each at least 1.")
+    check_memory(f"A head of widths up to {max(widths)}", 4.0 * sum(a * b for a, b in pairwise(widths)))
     layers: list[nn.Module] = []
     for features, out in pairwise(widths[:-1]):
         layers.append(nn.Linear(features, out, bias=not batch_norm))

@@ -14,6 +14,7 @@ from evensphere.errors import InputError
 from evensphere.ops import collective
 from evensphere.ops.draw import seed_for
 from evensphere.ops.schedule import Progress, cosine
+from evensphere.values import check_memory
 
 
 class IndexedEma:
@@ -29,6 +30,7 @@ class IndexedEma:
     seen: Bool[Tensor, " n"]
 
     def __init__(self, num_rows: int, width: int, dtype: torch.dtype = torch.float32) -> None:
+        check_memory(f"A memory of {num_rows:,} x {width:,} numbers", float(num_rows) * width * dtype.itemsize)
         self.values = torch.zeros(num_rows, width, dtype=dtype)
         self.seen = torch.zeros(num_rows, dtype=torch.bool)
 
@@ -115,6 +117,7 @@ class Queue(nn.Module):
         super().__init__()
         if length < 1:
             raise InputError(f"A queue of {length} embeddings was asked for; give at least 1.")
+        check_memory(f"A queue of {length:,} x {width:,} numbers", 4.0 * length * width)
         generator = torch.Generator().manual_seed(seed_for(0, "queue"))
         self.rows = normalize(torch.randn(length, width, generator=generator), dim=1)
         self.next = 0  # the row that is replaced next, which is the oldest

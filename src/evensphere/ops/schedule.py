@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from evensphere.errors import InputError
+from evensphere.values import spelled
 
 
 class Progress(NamedTuple):
@@ -57,11 +58,13 @@ class Duration:
             match = re.fullmatch(r"\s*([0-9.]+(?:e-?[0-9]+)?)\s*(epochs?|steps?|)\s*", given)
             if not match:
                 raise _not_a_duration(given)
-            unit = match[2].rstrip("s")
+            unit, amount = match[2].rstrip("s"), _number(match[1])
+            if amount is None or amount > _LONGEST:
+                raise _not_a_duration(given)
             if unit:
-                return cls(float(match[1]), "epochs" if unit == "epoch" else "steps")
-            given = float(match[1]) if re.search(r"[.e]", match[1]) else int(match[1])
-        if isinstance(given, int) and given >= 0:
+                return cls(amount, "epochs" if unit == "epoch" else "steps")
+            given = amount if re.search(r"[.e]", match[1]) else int(match[1])
+        if isinstance(given, int) and 0 <= given <= _LONGEST:
             return cls(given, "steps")
         if isinstance(given, float) and 0 <= given <= 1:
             return cls(given, "fraction")
@@ -87,8 +90,21 @@ class Duration:
         return f"{self.amount:g}" if self.unit == "fraction" else f"{self.amount:g} {self.unit}"
 
 
+_LONGEST = 10**15  # epochs or steps: beyond any run, and an exact float
+
+
+def _number(text: str) -> float | None:
+    """None for dots without digits."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _not_a_duration(given: object) -> InputError:
-    return InputError(f"{given!r} is not a duration; write '10 epochs', '200 steps' or a fraction from 0.0 to 1.0.")
+    return InputError(
+        f"{spelled(given)} is not a duration; write '10 epochs', '200 steps' or a fraction from 0.0 to 1.0."
+    )
 
 
 # --- learning rates: the paper's, by epoch counted from 1 -------------------------------------------------------------
@@ -164,13 +180,14 @@ class Temperature:
             return given
         if isinstance(given, str):
             match = re.fullmatch(r"\s*([0-9.]+) to ([0-9.]+) every (.+)", given)
-            if not match:
+            high, low = (_number(match[1]), _number(match[2])) if match else (None, None)
+            if match is None or high is None or low is None:
                 raise InputError(
-                    f"{given!r} is not a temperature; write a number above 0, or '1.0 to 0.1 every 400 epochs'."
+                    f"{spelled(given)} is not a temperature; write a number above 0, or '1.0 to 0.1 every 400 epochs'."
                 )
-            return cls(float(match[1]), float(match[2]), Duration.parse(match[3]))
-        if not given > 0:
-            raise InputError(f"temperature = {given} was given; it must be above 0.")
+            return cls(high, low, Duration.parse(match[3]))
+        if not 0 < given < math.inf:
+            raise InputError(f"temperature = {spelled(given)} was given; it must be above 0.")
         return cls(given, given)
 
     def __call__(self, progress: Progress) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from evensphere.errors import InputError, unknown_name
 from evensphere.methods import DISTILLATION, METHODS
 from evensphere.nn.backbone import BACKBONES
 from evensphere.recipes import STAGES
+from evensphere.values import spelled
 
 _VIEWS_CLASS = "evensphere.data.augment:Views"
 _TIMM = "timm/"
@@ -81,14 +83,28 @@ def check(kind: str, part: Part) -> dict[str, Any]:
     presets = VIEWS.get(part.name, {}) if kind == "views" else {}
     options = presets | part.options
     if part.name.startswith(_TIMM):
+        for name, value in options.items():
+            _check_timm_option(name, value)
         return {"name": part.name.removeprefix(_TIMM)} | options
     for name, value in options.items():
         if name not in signature:
             raise unknown_name(f"option of {kind} {part.name}", name, signature)
         hint = signature[name]
-        if not _fits(value, hint):
-            raise InputError(f"{kind}.{name} = {value!r} was given; it takes {_spell(hint)}.")
+        if not fits(value, hint):
+            raise InputError(f"{kind}.{name} = {spelled(value)} was given; it takes {spell(hint)}.")
     return {name: _tupled(value) for name, value in options.items()}
+
+
+def _check_timm_option(name: str, value: Any) -> None:
+    """timm's options are its own to check, but for those that open files and addresses, and for numbers without end."""
+    if name in ("name", "in_channels", "image_sizes") or name.startswith(("checkpoint", "pretrained_", "cache")):
+        raise InputError(
+            f"backbone.{name} was given; a timm backbone takes options of the model itself, and pretrained."
+        )
+    flat = value if isinstance(value, list | tuple) else [value]
+    for one in flat:
+        if isinstance(one, int | float) and not abs(one) <= 1_000_000:
+            raise InputError(f"backbone.{name} = {spelled(value)} was given; it takes numbers up to 1,000,000.")
 
 
 def options_of(kind: str, name: str) -> dict[str, Any]:
@@ -113,7 +129,7 @@ def parse_value(text: str) -> Any:
     """A value from the command line: JSON where it is JSON (0.2, true, null, [1, 2]), else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
@@ -133,36 +149,43 @@ def _constructor(kind: str, name: str) -> Callable[..., Any]:
     return constructor
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value (JSON's types and tuples) fits a type. Types only the program can give never fit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is Literal:
         return value in arguments
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is None or hint is type(None):
         return value is None
-    if origin is not None:  # sequences and tuples of numbers
-        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if origin is not None:  # sequences and tuples of one type; a tuple may say how many
+        length = len(arguments) if origin is tuple and Ellipsis not in arguments else None
+        listed = isinstance(value, list | tuple) and length in (None, len(value))
+        return listed and all(fits(item, arguments[0]) for item in value)
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _spell(hint: Any) -> str:
+def spell(hint: Any) -> str:
     """A type in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        words = [_spell(argument) for argument in arguments if argument not in (Tensor, dtype)]
+        words = [spell(argument) for argument in arguments if argument not in (Tensor, dtype)]
         return " or ".join(dict.fromkeys(word for word in words if word not in ("Duration", "Temperature")))
     if origin is Literal:
         return " or ".join(repr(argument) for argument in arguments)
+    if origin is dict:
+        return "an object"
     if origin is not None:
-        return f"a list of {_spell(arguments[0])}"
+        number = f"{len(arguments)} times " if origin is tuple and Ellipsis not in arguments else ""
+        return f"a list of {number}{spell(arguments[0])}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -25,9 +25,11 @@ from evensphere.engine.checkpoint import KEPT, Heritage
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
+from evensphere.ops.schedule import Duration
 from evensphere.recipes import ARMS, RECIPES, STAGES
-from evensphere.recipes.part import KINDS, Part, check, import_path, parse_value
+from evensphere.recipes.part import KINDS, Part, check, fits, import_path, parse_value, spell
 from evensphere.recipes.trust import check_trust
+from evensphere.values import check_whole, spelled
 
 # the harmonizer's options that change nothing before its warm-up ends
 _AFTER_WARM_UP = (
@@ -40,6 +42,16 @@ _REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", 
 
 # fields that most runs leave empty; recipe.json then says nothing of them
 _SELDOM = ("stages", "images", "teachers", "compile")
+
+# from, to: of fields that are whole numbers
+_RANGES = {
+    "epochs": (1, 10**7),
+    "batch_size": (2, 10**9),
+    "micro_batches": (1, 10**9),
+    "seed": (0, 2**63 - 1),
+    "workers": (0, 1024),
+    "keep_checkpoints": (1, 10**6),
+}
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
@@ -98,11 +110,16 @@ class Recipe:
     resolved: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        bounds = {"epochs": 1, "batch_size": 2, "micro_batches": 1, "seed": 0, "keep_checkpoints": 1}
-        for name, least in bounds.items():
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise InputError(f"{name} = {value!r} was given; it takes a whole number of at least {least}.")
+            if value is not None and value != "auto":
+                check_whole(name, value, least, most)
+        for name, hint in _OTHER_FIELDS.items():
+            if not fits(getattr(self, name), hint):
+                raise InputError(f"{name} = {spelled(getattr(self, name))} was given; it takes {spell(hint)}.")
+        for name in ("evaluate_every", "checkpoint_every", "snapshot_every"):
+            if (duration := getattr(self, name)) is not None:
+                Duration.parse(duration)
         if self.batch_size != "auto" and self.micro_batches > max(1, self.batch_size // 2):
             raise InputError(
                 f"micro_batches = {self.micro_batches} was given for batches of {self.batch_size}; each must have at "
@@ -236,6 +253,9 @@ def _read_part(kind: str, content: Any) -> Part | None:
     if (path := import_path(kind, part)) is not None:
         check_trust(kind, path)
     return part
+
+
+_OTHER_FIELDS = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in (*KINDS, *_RANGES)}
 
 
 def get_recipe(name: str, arm: str = "gh", **options: Any) -> Recipe:

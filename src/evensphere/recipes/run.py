@@ -56,6 +56,7 @@ from evensphere.recipes.recipe import (
 from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import ReadOnlyRun, RunDir, Split, Which
+from evensphere.values import check_memory
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
@@ -220,6 +221,7 @@ def build_training(
     """
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
+    _check_batch(min(recipe.batch_size, len(source)), views, source.channels)
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
     pixels = source if pixels is None else pixels
     loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
@@ -299,6 +301,15 @@ def _features(run: RunDir, source: Source) -> Float[Tensor, "n d"]:
     if len(index) < len(source):
         raise InputError(f"{len(source) - len(index)} image(s) can no longer be read; start a new run without them.")
     return features
+
+
+def _check_batch(images: int, views: Views, channels: int) -> None:
+    """Refuse views that no batch of which would fit into memory, before one is made."""
+    sides = [views.size] * views.num_views + [views.local_size] * views.local_views
+    pixels = 4.0 * images * channels * sum(side**2 for side in sides)
+    check_memory(
+        f"A batch of {images:,} images, each in {len(sides)} views of {views.size} x {views.size} pixels,", pixels
+    )
 
 
 def _check_views(name: str, method: Method, views: Views) -> None:

@@ -65,12 +65,17 @@ th:first-child, td:first-child { text-align: left; white-space: normal; }
 img { max-width: 100%; background: white; }"""
 
 
+# no scripts, nothing from elsewhere
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
 def to_html(blocks: Sequence[Block], folder: Path) -> str:
     """One self-contained page. folder: where the pictures lie."""
     title = next((escape(block.text) for block in blocks if isinstance(block, Heading)), "Results")
     body = "\n".join(_html(block, folder) for block in blocks)
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>\n{_STYLE}\n</style>\n{body}\n</html>\n"
     )
