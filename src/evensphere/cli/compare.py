@@ -25,6 +25,13 @@ def run(
     b: Annotated[list[Path] | None, typer.Option("--b", help="Runs of the second arm, likewise.")] = None,
     metric: Annotated[str | None, typer.Option(help="probe, knn ... [default: the first that all runs have].")] = None,
     split: Annotated[Split, typer.Option(help="test or validation images.")] = "test",
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of your own with a few labels a class (class folders, a csv table, a list ...) to compare the "
+            "encoders on, instead of what `evaluate` predicted."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two runs, or two arms over several seeds, on the same images: differences, intervals, one sentence."""
@@ -32,7 +39,12 @@ def run(
 
     from evensphere.compare.difference import compare
 
-    found = compare(runs or (), a or (), b or (), metric, split)
+    if labels:
+        from evensphere.compare.labels import compare_on_labels
+
+        found = compare_on_labels(labels, runs or (), a or (), b or (), metric)
+    else:
+        found = compare(runs or (), a or (), b or (), metric, split)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -41,7 +41,7 @@ class Comparison(NamedTuple):
 
     sides: Sides
     metric: str
-    split: Split
+    split: Split | Literal["labelled"]
     images: int
     groups: dict[str, Difference]
 

@@ -450,7 +450,7 @@ def evaluate(
     folder = RunDir.existing(run)
     recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    splits = splits_of(recipe) if data is None else _labelled(data, recipe)
+    splits = splits_to_score(recipe, data)
     if split == "validation":
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)
@@ -463,10 +463,21 @@ def evaluate(
         floor = evaluate_encoder(untrained, splits, views, ["knn"]).results["knn"]
     with console.status("Evaluating the trained encoder"):
         evaluation = evaluate_encoder(encoder, splits, views, list(metrics or recipe.metrics))
-    results: dict[str, Any] = dict(evaluation.results)
+    evaluation.results["knn_untrained"] = floor
+    return record_results(folder, split, recipe, splits, data, evaluation)
+
+
+def record_results(
+    folder: RunDir,
+    split: Split,
+    recipe: Recipe,
+    splits: Splits,
+    data: Path | str | Sequence[str] | None,
+    evaluation: Evaluation,
+) -> dict[str, Any]:
+    """Write results and predictions into the run, beside those already there of the same images; returns them all."""
     counts = splits.train_counts() or []
-    results |= {
-        "knn_untrained": floor,
+    results: dict[str, Any] = evaluation.results | {
         "classes": list(splits.pretrain.class_names or ()),
         "train_counts": counts,
         "groups": class_groups(counts, splits.group_rule),
@@ -486,6 +497,11 @@ def _keep_predictions(run: RunDir, split: Split, evaluation: Evaluation, source:
     assert source is not None, "there is a test split where there are results"
     images = [source.location(i) for i in evaluation.numbers.tolist()]
     write_predictions(run, split, Predictions(images, evaluation.labels, evaluation.predicted))
+
+
+def splits_to_score(recipe: Recipe, data: Path | str | Sequence[str] | None) -> Splits:
+    """The images a run is scored on: its own, or others (see `evaluate`)."""
+    return splits_of(recipe) if data is None else _labelled(data, recipe)
 
 
 def _labelled(data: Path | str | Sequence[str], recipe: Recipe) -> Splits:
