@@ -94,6 +94,22 @@ def test_runs_without_predictions_are_told_what_to_do(tmp_path: Path) -> None:
         compare(runs)
 
 
+def test_validation_images_are_compared_by_what_was_said_of_them(tmp_path: Path) -> None:
+    runs = two_arms(tmp_path, {0: [14]}, {0: [14, 15]})
+    for run in runs:
+        (run / "eval.json").rename(run / "validation.json")
+        (run / "predictions.parquet").rename(run / "validation-predictions.parquet")
+    assert compare(runs, split="validation").groups["few"].change.estimate == 25
+
+
+def test_runs_scored_on_different_classes_are_refused(tmp_path: Path) -> None:
+    runs = two_arms(tmp_path, {0: []}, {0: []})
+    content = json.loads((runs[1] / "eval.json").read_text())
+    (runs[1] / "eval.json").write_text(json.dumps(content | {"classes": ["dog", "cat", "yak"]}))
+    with pytest.raises(InputError, match="different classes"):
+        compare(runs)
+
+
 def test_runs_scored_by_different_metrics_are_refused(tmp_path: Path) -> None:
     runs = [scored_run(tmp_path / "a", "gh", 0, []), scored_run(tmp_path / "b", "base", 0, [], metric="knn")]
     with pytest.raises(InputError, match="shared are: none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -10,9 +11,13 @@ from sklearn.cluster import KMeans
 
 from evensphere.errors import InputError
 from evensphere.metrics import cluster
+from evensphere.metrics.bank import Banks, FeatureBank
 from evensphere.metrics.cluster import (
+    adjusted_rand_index,
+    cluster_agreement,
     cosine_k_means,
     effective_number,
+    matched,
     normalized_mutual_information,
     region_ownership,
 )
@@ -105,3 +110,39 @@ def test_the_effective_number_counts_equal_shares() -> None:
     assert effective_number(torch.full((7,), 1 / 7)) == pytest.approx(7, rel=1e-5)
     assert effective_number(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
     assert 2 < effective_number(torch.tensor([0.6, 0.2, 0.2])) < 3
+
+
+def test_groups_are_matched_to_classes_as_by_trying_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    assigned, labels = (torch.randint(0, 4, (60,), generator=generator) for _ in range(2))
+    best = max(int((torch.tensor(order)[assigned] == labels).sum()) for order in itertools.permutations(range(4)))
+    assert int((matched(assigned, labels, 4) == labels).sum()) == best
+
+
+def test_groups_that_are_left_over_stand_for_nothing() -> None:
+    assigned, labels = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1])
+    assert matched(assigned, labels, 2).tolist() == [0, 0, 1, 1, -1]
+    assert matched(torch.zeros(3, dtype=torch.int64), torch.tensor([1, 1, 0]), 2).tolist() == [1, 1, 1]
+
+
+def test_rand_index_by_pairs() -> None:
+    assigned, labels = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([0, 0, 0, 1, 1, 1])
+    pairs = list(itertools.combinations(range(6), 2))
+    together = sum(bool(assigned[i] == assigned[j]) and bool(labels[i] == labels[j]) for i, j in pairs)
+    mine = sum(bool(assigned[i] == assigned[j]) for i, j in pairs)
+    theirs = sum(bool(labels[i] == labels[j]) for i, j in pairs)
+    chance = mine * theirs / len(pairs)
+    assert adjusted_rand_index(assigned, labels) == pytest.approx((together - chance) / ((mine + theirs) / 2 - chance))
+
+
+def test_separated_classes_are_found_and_constant_features_are_one_cluster() -> None:
+    labels = torch.arange(30) % 3
+    noise = 0.01 * torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    test = FeatureBank(torch.eye(3)[labels] + noise, labels)
+    got = cluster_agreement(Banks(test, None, test, [9, 5, 2], "thirds"))
+    assert (got["average"], got["nmi"], got["ari"]) == pytest.approx((100, 1, 1))
+    one = FeatureBank(torch.eye(3)[labels], torch.zeros(30, dtype=torch.int64))
+    assert cluster_agreement(Banks(one, None, one, [9, 5, 2], "thirds"))["many"] == 100, "one class"
+    bad = FeatureBank(torch.full((30, 3), torch.nan), labels)
+    with pytest.raises(InputError, match="NaN"):
+        cluster_agreement(Banks(bad, None, bad, [9, 5, 2], "thirds"))

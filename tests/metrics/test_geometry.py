@@ -8,7 +8,14 @@ from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
-from evensphere.metrics.geometry import class_centroids, inter_class_uniformity, neighborhood_uniformity
+from evensphere.metrics.bank import Banks, FeatureBank
+from evensphere.metrics.geometry import (
+    centroid_spectrum,
+    class_centroids,
+    class_geometry,
+    inter_class_uniformity,
+    neighborhood_uniformity,
+)
 
 
 def test_centroids_are_mean_directions() -> None:
@@ -40,6 +47,43 @@ def test_a_simplex_is_as_uniform_as_can_be() -> None:
 def test_collapsed_classes_have_no_distance() -> None:
     one_point = torch.ones(150, 8) / 8**0.5  # many classes: the fast matrix form would lose digits here
     assert float(inter_class_uniformity(one_point).max()) == 0
+
+
+def banks(test: FeatureBank, counts: list[int]) -> Banks:
+    return Banks(test, None, test, counts, "thirds")
+
+
+def test_the_spectrum_of_a_simplex_is_flat_and_of_one_point_is_not() -> None:
+    spectrum = centroid_spectrum(geometric_uniform(20, 32))
+    assert spectrum.tolist() == pytest.approx([20 / 19] * 19 + [0], abs=1e-5)
+    assert centroid_spectrum(normalize(torch.ones(5, 3), dim=1)).tolist() == pytest.approx([5, 0, 0, 0, 0], abs=1e-5)
+
+
+def test_geometry_by_group_is_that_of_the_classes_with_test_images() -> None:
+    features = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % 5
+    got = class_geometry(banks(FeatureBank(features, labels), [90, 80, 9, 8, 2, 1]), neighbours=2)  # none of class 5
+    centroids = class_centroids(features, labels, 5)
+    spread, near = inter_class_uniformity(centroids), neighborhood_uniformity(centroids, 2)
+    parts = {"many": [0, 1], "medium": [2, 3], "few": [4], "average": [0, 1, 2, 3, 4]}
+    assert got["inter_class_uniformity"] == pytest.approx(
+        {name: float(spread[of].mean()) for name, of in parts.items()}
+    )
+    assert got["neighborhood_uniformity"]["few"] == pytest.approx(float(near[4]))
+    assert got["largest_cosine"] == pytest.approx(
+        max(float(centroids[i] @ centroids[j]) for i in range(5) for j in range(i))
+    )
+    assert sum(got["centroid_spectrum"]) == pytest.approx(5)
+
+
+def test_geometry_of_one_class_or_of_nan_is_refused() -> None:
+    one = FeatureBank(torch.ones(4, 3), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(InputError, match="of one class"):
+        class_geometry(banks(one, [3, 2, 1]))
+    with pytest.raises(InputError, match="NaN"):
+        class_geometry(banks(one._replace(features=torch.full((4, 3), torch.nan)), [3, 2, 1]))
+    same = FeatureBank(torch.ones(4, 3), torch.tensor([0, 0, 1, 2]))
+    assert class_geometry(banks(same, [3, 2, 1]))["inter_class_uniformity"]["average"] == 0, "constant features"
 
 
 def test_more_neighbours_than_there_are_is_refused() -> None:

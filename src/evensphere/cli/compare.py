@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evensphere.cli.console import plain_console, say
 from evensphere.rundir import Split
 
 if TYPE_CHECKING:
@@ -25,24 +26,34 @@ def run(
     b: Annotated[list[Path] | None, typer.Option("--b", help="Runs of the second arm, likewise.")] = None,
     metric: Annotated[str | None, typer.Option(help="probe, knn ... [default: the first that all runs have].")] = None,
     split: Annotated[Split, typer.Option(help="test or validation images.")] = "test",
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of your own with a few labels a class (class folders, a csv table, a list ...) to compare the "
+            "encoders on, instead of what `evaluate` predicted."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two runs, or two arms over several seeds, on the same images: differences, intervals, one sentence."""
-    from rich.console import Console
-
     from evensphere.compare.difference import compare
 
-    found = compare(runs or (), a or (), b or (), metric, split)
+    if labels:
+        from evensphere.compare.labels import compare_on_labels
+
+        found = compare_on_labels(labels, runs or (), a or (), b or (), metric)
+    else:
+        found = compare(runs or (), a or (), b or (), metric, split)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        say(json.dumps(found.to_json(), indent=2))
         return
-    console = Console(highlight=False, width=110)
+    console = plain_console(width=110)
     console.print(_table(found))
     for field, (mine, theirs) in found.sides.differing.items():
-        console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}", markup=False)
+        console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}")
     for caution in found.cautions:
-        console.print(caution, markup=False)
-    console.print(found.sentence, markup=False)
+        console.print(caution)
+    console.print(found.sentence)
 
 
 def _table(found: Comparison) -> Any:

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.metrics import DESCRIPTIONS, METRICS
 from evensphere.rundir import RunDir, Split, Which
 
 NAME = "evaluate"
+SHOWN = 5  # classes that cannot be judged
 
 
 def run(
@@ -23,7 +25,8 @@ def run(
         ),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="knn, probe, probe_paper; repeat for several [default: the recipe's].")
+        list[str] | None,
+        typer.Option(help=f"{', '.join(METRICS)}; repeat for several [default: the recipe's]; see docs/evaluation.md."),
     ] = None,
     split: Annotated[
         Split, typer.Option(help="test; or validation, by which settings are chosen (writes validation.json).")
@@ -41,14 +44,39 @@ def run(
 
     results = evaluate(folder, data or None, metric, plain_console(stderr=True), split, encoder, out, trust)
     plain_console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
+    for sentence in [*doubts(results), *descriptions(results)]:
+        say(sentence)
     say(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: evensphere report {folder}")
+
+
+def doubts(results: dict[str, Any]) -> list[str]:
+    """How far other test images might move the first metric's numbers, and which classes they say nothing of."""
+    title, scores = next((title, one) for title, one in groups_of(results).items() if "intervals" in one)
+    known = {group: found for group, found in scores["intervals"].items() if found is not None}
+    spelled = ", ".join(f"{group} {low:.1f} to {high:.1f}" for group, (low, high) in known.items())
+    said = [f"{title}, for other test images of these classes (95 %): {spelled}."]
+    unjudged = [results["classes"][c] for c in scores["unjudged"]]
+    if unjudged:
+        names = ", ".join(unjudged[:SHOWN]) + (" ..." if len(unjudged) > SHOWN else "")
+        said.append(f"{len(unjudged)} class(es) cannot be judged, for want of test images: {names}.")
+    return said
+
+
+def descriptions(results: dict[str, Any]) -> list[str]:
+    """The metrics that are no accuracies, a line each."""
+    lines = []
+    for name in sorted(DESCRIPTIONS & results.keys()):
+        numbers = {key: value for key, value in results[name].items() if isinstance(value, int | float)}
+        numbers |= {key: value["average"] for key, value in results[name].items() if isinstance(value, dict)}
+        lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
+    return lines
 
 
 def groups_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The metrics of an eval.json that are split into groups."""
-    from evensphere.report.record import METRICS
+    from evensphere.report.record import METRICS as TITLES
 
-    return {title: results[name] for name, title in METRICS.items() if name in results}
+    return {title: results[name] for name, title in TITLES.items() if name in results}
 
 
 def group_table(title: str, rows: dict[str, dict[str, Any]], split: Split = "test") -> Any:

@@ -18,6 +18,7 @@ from evensphere.cli import (
     compare,
     data,
     evaluate,
+    finetune,
     methods,
     quickstart,
     recipes,
@@ -38,7 +39,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, train, evaluate, compare, report, reproduce, bench, methods, recipes, split, toy):
+COMMANDS = (
+    *(quickstart, train, evaluate, finetune, compare),
+    *(report, reproduce, bench, methods, recipes, split, toy),
+)
+for command in COMMANDS:
     app.command(command.NAME)(command.run)
 app.add_typer(data.app, name=data.NAME)
 

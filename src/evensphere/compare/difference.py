@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -41,7 +41,7 @@ class Comparison(NamedTuple):
 
     sides: Sides
     metric: str
-    split: Split
+    split: Split | Literal["labelled"]
     images: int
     groups: dict[str, Difference]
 
@@ -114,7 +114,7 @@ def compare(
     sides = two_sides(*([Path(folder) for folder in folders] for folders in (runs, first, second)))
     predictions = [(_predictions(first, split), _predictions(second, split)) for first, second in sides.pairs]
     metric = _metric(metric, sides, predictions)
-    scored = [_Scored.of(*pair, *given, metric) for pair, given in zip(sides.pairs, predictions, strict=True)]
+    scored = [_Scored.of(*pair, *given, metric, split) for pair, given in zip(sides.pairs, predictions, strict=True)]
     same_images = all(one[0].same_images(predictions[0][0]) for one in predictions)
     groups = {name: _difference(scored, name, same_images) for name in COLUMNS}
     images = sum(len(one.labels) for one in scored) if not same_images else len(scored[0].labels)
@@ -133,18 +133,20 @@ class _Scored(NamedTuple):
     groups: dict[str, list[int]]
 
     @classmethod
-    def of(cls, first: RunRecord, second: RunRecord, mine: Predictions, theirs: Predictions, metric: str) -> _Scored:
+    def of(
+        cls, first: RunRecord, second: RunRecord, mine: Predictions, theirs: Predictions, metric: str, split: Split
+    ) -> _Scored:
         if not mine.same_images(theirs):
             raise InputError(
                 f"{first.folder} and {second.folder} were scored on different images or labels; "
                 "evaluate both with the same --data."
             )
-        if first.results.get("classes") != second.results.get("classes"):
+        results, others = (RunDir(run.folder).read_results(split) for run in (second, first))
+        if not results or results["classes"] != others.get("classes"):
             raise InputError(
                 f"{first.folder} and {second.folder} were scored on different classes; evaluate both again."
             )
-        counts, rule = second.results["train_counts"], second.results["group_rule"]
-        members = class_groups(counts, rule)
+        members = class_groups(results["train_counts"], results["group_rule"])
         groups = {name: [c for c, group in enumerate(members) if group == name] for name in GROUPS}
         groups["average"] = list(range(len(members)))
         return cls(mine.labels.numpy(), mine.predicted[metric].numpy(), theirs.predicted[metric].numpy(), groups)

@@ -14,15 +14,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import Source, Splits, take
+from evensphere.data.source import Batch, Source, Splits, take
 from evensphere.engine.embed import batches_of
 from evensphere.errors import InputError, unknown_name
-from evensphere.metrics import CROPPED_TRAIN, METRICS
+from evensphere.metrics import CROPPED_TRAIN, DESCRIPTIONS, METRICS, SEVERAL_VIEWS
 from evensphere.metrics.bank import Banks, FeatureBank
 from evensphere.metrics.groups import GROUPS
 from evensphere.ops.draw import permutation
 
 _BATCH = 512
+_VIEWED, _VIEWS_EACH = 1000, 10  # pretraining images that are seen in several views, and how many
 _QUICK_TRAIN, _QUICK_VALIDATION = 5000, 2000  # images looked at while training
 
 
@@ -55,6 +56,29 @@ def features_of(
     if not kept:
         raise InputError(f"No image of {source.name} can be read; are the files where they are said to be?")
     return torch.cat(features), torch.cat(kept)
+
+
+@torch.inference_mode()
+def features_of_views(
+    encoder: nn.Module, source: Source, views: Views, count: int = _VIEWS_EACH
+) -> Float[Tensor, "n q d"]:
+    """Features of `count` random views of each readable image, as training draws them in its first epochs."""
+    like, was_training = next(encoder.parameters()), encoder.training
+    encoder.eval()
+    features = []
+    for index, _, images in batches_of(source, _BATCH):
+        seen: list[Tensor] = []
+        for epoch in range(-(-count // views.num_views)):
+            whole = images if isinstance(images, Tensor) else _cut(images, views, epoch, index)
+            seen += views(Batch(whole, index), epoch)[: views.num_views]
+        features.append(torch.stack([encoder(view.to(like)).float().cpu() for view in seen[:count]], dim=1))
+    encoder.train(was_training)
+    return torch.cat(features)
+
+
+def _cut(images: list[Tensor], views: Views, epoch: int, index: Tensor) -> tuple[Tensor, ...]:
+    """The crops of images of several sizes, one tensor for each view."""
+    return tuple(torch.stack(views.crops(images, epoch, view, index)) for view in views.all_views)
 
 
 def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool = False) -> Banks:
@@ -94,6 +118,9 @@ def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: 
             raise unknown_name("metric", name, METRICS)
     kinds = {name in CROPPED_TRAIN for name in metrics}
     banks = {cropped: build_banks(encoder, splits, views, cropped) for cropped in kinds}
+    if SEVERAL_VIEWS & set(metrics):
+        some = _sample(splits.pretrain, _VIEWED, views.seed, "several views")
+        banks[False] = banks[False]._replace(views=features_of_views(encoder, some, views))
     results = {}
     for name in metrics:
         module, _, function = METRICS[name].partition(":")
@@ -115,6 +142,9 @@ def validation_monitor(
 
     Returns {"knn": average, "knn_many": ..., "knn_medium": ..., "knn_few": ...} in percent for each metric.
     """
+    for name in metrics:
+        if name in DESCRIPTIONS:
+            raise InputError(f"monitor = {name} was given, which is no accuracy to watch; choose knn or a probe.")
     if splits.probe is None or splits.validation is None or not metrics:
         return None
     quick = splits._replace(

@@ -28,6 +28,8 @@ class Banks(NamedTuple):
     train: what probes are fitted on. validation: chooses settings, None where there is none. test: scored once.
     train_counts: images per class in *pretraining*, the counts behind many, medium and few.
     group_rule: "thirds" or "shots" (see metrics.groups).
+    views: features of several random views of each of some pretraining images, whose labels nobody looks at; None where
+        no metric asks for them.
     """
 
     train: FeatureBank
@@ -35,3 +37,4 @@ class Banks(NamedTuple):
     test: FeatureBank
     train_counts: list[int]
     group_rule: str
+    views: Float[Tensor, "m q d"] | None = None

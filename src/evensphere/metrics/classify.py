@@ -79,7 +79,7 @@ def _width(right: int, total: int) -> float:
     return 100.0 if found is None else 100 * (found.high - found.low)
 
 
-def _mean_class_accuracy(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], num_classes: int) -> float:
+def mean_class_accuracy(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], num_classes: int) -> float:
     """In percent, over the classes that occur in `labels`."""
     per_class = _percent(*_right_and_total(predicted, labels, num_classes))
     known = [accuracy for accuracy in per_class if accuracy is not None]
@@ -110,7 +110,7 @@ def knn(banks: Banks, k: int = 20, temperature: float = 0.1) -> dict[str, Any]:
 
     Returns `scores` with "k" (as used) and "temperature".
     """
-    _check_banks(banks)
+    check_banks(banks)
     _check_knn(k, temperature)
     predicted = _vote(banks.train, banks.test, k, temperature, len(banks.train_counts))
     return {**scores(predicted, banks), "k": min(k, len(banks.train.labels)), "temperature": temperature}
@@ -167,8 +167,8 @@ def logistic_probe(banks: Banks) -> dict[str, Any]:
     solver was stopped at `MAX_ITERATIONS`). Takes 45 to 60 s for 40,000 x 512 features, 100 classes on one core if
     badly conditioned, 10 to 20 s if not.
     """
-    _check_banks(banks)
-    _check_two_classes(banks.train)
+    check_banks(banks)
+    check_two_classes(banks.train)
     scaler = StandardScaler().fit(banks.train.features.cpu().numpy())
     model = LogisticRegression(C=DEFAULT_C, max_iter=MAX_ITERATIONS, warm_start=True)
     if banks.validation is None:
@@ -189,7 +189,7 @@ def _climb(model: Any, scaler: Any, train: FeatureBank, validation: FeatureBank,
     best, best_accuracy = model, -1.0
     for C in C_GRID:
         _fit(model.set_params(C=C), scaler, train)
-        accuracy = _mean_class_accuracy(_predict(model, scaler, validation), validation.labels, num_classes)
+        accuracy = mean_class_accuracy(_predict(model, scaler, validation), validation.labels, num_classes)
         if accuracy < best_accuracy:
             break
         if accuracy > best_accuracy:
@@ -239,8 +239,8 @@ def paper_probe(
         "weight_decay": weight_decay,
         "seed": seed,
     }
-    _check_banks(banks)
-    _check_two_classes(banks.train)
+    check_banks(banks)
+    check_two_classes(banks.train)
     _check_paper_settings(settings)
     layer = fit_paper_probe(banks.train, len(banks.train_counts), **settings)
     with torch.no_grad():
@@ -306,7 +306,7 @@ def _check_paper_settings(settings: dict[str, Any]) -> None:
 # What a bank must be --------------------------------------------------------------------------------------------------
 
 
-def _check_banks(banks: Banks) -> None:
+def check_banks(banks: Banks) -> None:
     for name, bank in (("train", banks.train), ("validation", banks.validation), ("test", banks.test)):
         if bank is not None:
             _check_bank(name, bank, len(banks.train_counts))
@@ -341,7 +341,7 @@ def _check_widths(train: FeatureBank, other: FeatureBank) -> None:
         )
 
 
-def _check_two_classes(train: FeatureBank) -> None:
+def check_two_classes(train: FeatureBank) -> None:
     if bool((train.labels == train.labels[0]).all()):
         raise InputError(
             f"All images of the train bank are of class {int(train.labels[0])}; a probe needs at least two classes."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
+from evensphere.metrics.bank import Banks
+from evensphere.metrics.classify import check_banks, scores
 from evensphere.ops.draw import permutation, seed_for
 
 _FITTED = 1_500_000  # images that centres are found with, as in DnC; the others are only assigned
@@ -46,6 +49,38 @@ def normalized_mutual_information(assigned: Int64[Tensor, " n"], labels: Int64[T
     even for random ones, so compare only groupings of about as many groups.
     """
     return float(normalized_mutual_info_score(labels.cpu().numpy(), assigned.cpu().numpy()))
+
+
+def adjusted_rand_index(assigned: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]) -> float:
+    """The share of pairs of images on which grouping and classes agree, less chance (Hubert & Arabie, 1985): 1 for the
+    same grouping, about 0 for a random one, whatever the number of groups. Common classes have most of the pairs."""
+    return float(adjusted_rand_score(labels.cpu().numpy(), assigned.cpu().numpy()))
+
+
+def matched(assigned: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], num_classes: int) -> Int64[Tensor, " n"]:
+    """The class that each image's group stands for, where every group stands for one class and no class for two, so
+    that most images are right (the Hungarian method). Groups left over stand for -1."""
+    table = torch.bincount(assigned * num_classes + labels, minlength=(int(assigned.max()) + 1) * num_classes)
+    groups, classes = linear_sum_assignment(table.view(-1, num_classes).cpu().numpy(), maximize=True)
+    stands_for = torch.full((int(assigned.max()) + 1,), -1, dtype=torch.int64)
+    stands_for[torch.from_numpy(groups)] = torch.from_numpy(classes)
+    return stands_for[assigned.cpu()]
+
+
+def cluster_agreement(banks: Banks, seed: int = 0) -> dict[str, Any]:
+    """What k-means of the test features, with as many clusters as classes, has in common with the classes.
+
+    Returns `classify.scores` of the class that each image's cluster is matched to, and "nmi" and "ari" (in [0, 1], see
+    above). The matching looks at the test labels, as it does everywhere in the literature.
+    """
+    check_banks(banks)
+    classes = len(banks.test.labels.unique())
+    assigned = cosine_k_means(banks.test.features, classes, seed, least=1)
+    return {
+        **scores(matched(assigned, banks.test.labels, len(banks.train_counts)), banks),
+        "nmi": normalized_mutual_information(assigned, banks.test.labels),
+        "ari": adjusted_rand_index(assigned, banks.test.labels),
+    }
 
 
 class Ownership(NamedTuple):

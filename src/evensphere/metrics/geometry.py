@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
+from evensphere.metrics.bank import Banks
+from evensphere.metrics.classify import check_banks
+from evensphere.metrics.groups import GROUPS, class_groups
 
 
 def class_centroids(
@@ -34,3 +39,41 @@ def neighborhood_uniformity(centroids: Float[Tensor, "c d"], k: int = 10) -> Flo
         raise InputError(f"{k} neighbours of {len(centroids)} classes were asked for; give 1 to {len(centroids) - 1}.")
     distances = torch.cdist(centroids, centroids, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     return distances.topk(k, dim=1, largest=False).values.mean(1)
+
+
+def centroid_spectrum(centroids: Float[Tensor, "c d"]) -> Float64[Tensor, " c"]:
+    """The eigenvalues of the matrix of the centroids' cosines, largest first; they sum to the number of classes C.
+
+    Of a simplex, where classes are as far from each other as can be: C - 1 times C / (C - 1), and 0. Of centroids that
+    all lie in one point: C, and zeros.
+    """
+    found: Tensor = torch.linalg.eigvalsh(centroids.double() @ centroids.double().T).flip(0)
+    return found
+
+
+def class_geometry(banks: Banks, neighbours: int = 10) -> dict[str, Any]:
+    """How the centroids of the test classes lie, by group. Classes without test images are left out.
+
+    Returns "inter_class_uniformity" and "neighborhood_uniformity" (of `neighbours` classes, or all there are): means
+    over the classes of each group, None for a group without any, and their average; "centroid_spectrum";
+    "largest_cosine": between two centroids.
+    """
+    check_banks(banks)
+    tested = banks.test.labels.unique()
+    if len(tested) < 2:
+        raise InputError("All test images are of one class; how classes lie to each other needs two of them.")
+    centroids = class_centroids(banks.test.features, banks.test.labels, len(banks.train_counts))[tested]
+    groups = class_groups(banks.train_counts, banks.group_rule)
+    members = {name: torch.tensor([groups[c] == name for c in tested.tolist()]) for name in GROUPS}
+
+    def by_group(values: Tensor) -> dict[str, float | None]:
+        means = {name: float(values[chosen].mean()) if chosen.any() else None for name, chosen in members.items()}
+        return {**means, "average": float(values.mean())}
+
+    cosines = (centroids @ centroids.T).fill_diagonal_(-1)
+    return {
+        "inter_class_uniformity": by_group(inter_class_uniformity(centroids)),
+        "neighborhood_uniformity": by_group(neighborhood_uniformity(centroids, min(neighbours, len(tested) - 1))),
+        "centroid_spectrum": centroid_spectrum(centroids).tolist(),
+        "largest_cosine": float(cosines.max()),
+    }

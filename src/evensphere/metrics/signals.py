@@ -8,17 +8,41 @@ Everything is computed in float64. Features that are NaN or infinite, or too few
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
+from evensphere.metrics.bank import Banks
+from evensphere.ops.draw import permutation
 
 # Distances held at a time by `uniformity`: 64 MiB in float64.
 _BLOCK_ENTRIES = 2**23
 # Variances below this share of the largest are what rounding left of zero.
 _ROUNDING = 1e-12
+# Images that `signals` looks at, at most: RankMe needs many, uniformity's pairs are many already.
+_RANKED, _IN_PAIRS = 25_000, 4_000
+
+
+def signals(banks: Banks) -> dict[str, Any]:
+    """All of them: of the train bank's features, of at most 25,000 images, uniformity of 4,000; LiDAR and alignment (of
+    the first two views) of `Banks.views`."""
+    assert banks.views is not None, "the engine adds the views (see SEVERAL_VIEWS)"
+    features = banks.train.features
+    some = features[permutation(0, "signals", 0, len(features))[:_RANKED]]
+    return {
+        "rank_me": rank_me(some),
+        "effective_rank": effective_rank(some),
+        "alpha_req": alpha_req(some),
+        "lidar": lidar(banks.views),
+        "uniformity": uniformity(some[:_IN_PAIRS]),
+        "alignment": alignment(banks.views[:, 0], banks.views[:, 1]),
+        "spread": spread(some),
+        "width": features.shape[1],
+    }
 
 
 # How many directions --------------------------------------------------------------------------------------------------

@@ -509,7 +509,7 @@ def evaluate(
     with trusting(trust):
         recipe = Recipe.from_json(folder.read_recipe())
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    splits = splits_of(recipe) if data is None else _labelled(data, recipe)
+    splits = splits_to_score(recipe, data)
     if split == "validation":
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)
@@ -522,10 +522,27 @@ def evaluate(
         floor = evaluate_encoder(untrained, splits, views, ["knn"]).results["knn"]
     with console.status("Evaluating the trained encoder"):
         evaluation = evaluate_encoder(trained, splits, views, list(metrics or recipe.metrics))
-    results: dict[str, Any] = dict(evaluation.results)
+    evaluation.results["knn_untrained"] = floor
+    return record_results(folder, split, recipe, splits, data, evaluation, encoder, out)
+
+
+def record_results(
+    folder: RunDir,
+    split: Split,
+    recipe: Recipe,
+    splits: Splits,
+    data: Path | str | Sequence[str] | None,
+    evaluation: Evaluation,
+    encoder: Which = "last",
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Write results and predictions into the run, beside those already there of the same images; returns them all.
+
+    out: another file for the results; predictions are kept beside the run's own results of its last encoder only.
+    """
+    own = folder.results_file(split, encoder)
     counts = splits.train_counts() or []
-    results |= {
-        "knn_untrained": floor,
+    results: dict[str, Any] = evaluation.results | {
         "classes": list(splits.pretrain.class_names or ()),
         "train_counts": counts,
         "groups": class_groups(counts, splits.group_rule),
@@ -535,8 +552,8 @@ def evaluate(
     earlier = folder.read_results(split, encoder)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
         results = earlier | results
-    folder.write_json(out, results)
-    if out == folder.results_file(split):  # the finished encoder's, beside its scores
+    folder.write_json(out or own, results)
+    if encoder == "last" and out in (None, own):
         _keep_predictions(folder, split, evaluation, splits.test)
     return results
 
@@ -546,6 +563,11 @@ def _keep_predictions(run: RunDir, split: Split, evaluation: Evaluation, source:
     assert source is not None, "there is a test split where there are results"
     images = [source.location(i) for i in evaluation.numbers.tolist()]
     write_predictions(run, split, Predictions(images, evaluation.labels, evaluation.predicted))
+
+
+def splits_to_score(recipe: Recipe, data: Path | str | Sequence[str] | None) -> Splits:
+    """The images a run is scored on: its own, or others (see `evaluate`)."""
+    return splits_of(recipe) if data is None else _labelled(data, recipe)
 
 
 def _labelled(data: Path | str | Sequence[str], recipe: Recipe) -> Splits:

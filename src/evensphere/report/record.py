@@ -21,6 +21,26 @@ METRICS = {
     "probe_paper": "linear probe, the paper's settings",
     "knn": "kNN",
     "knn_untrained": "kNN, untrained encoder",
+    "probe_1_shot": "linear probe, 1 label a class",
+    "probe_5_shot": "linear probe, 5 labels a class",
+    "head_ce": "linear probe, long-tailed labels",
+    "head_logit_adjusted": "long-tailed labels, logit adjustment",
+    "head_balanced_softmax": "long-tailed labels, balanced softmax",
+    "head_crt": "long-tailed labels, cRT",
+    "head_tau_norm": "long-tailed labels, tau-norm",
+    **{
+        f"{start}_{method}": f"{words}, {title}"
+        for start, words in (("finetune", "fine-tuned"), ("scratch", "from scratch"))
+        for method, title in (
+            ("ce", "cross-entropy"),
+            ("logit_adjusted", "logit adjustment"),
+            ("balanced_softmax", "balanced softmax"),
+            ("crt", "cRT"),
+            ("tau_norm", "tau-norm"),
+        )
+    },
+    "clusters": "k-means, matched to classes",
+    "retrieval": "retrieval, mean average precision",
 }
 GROUPS = {"many": "many (common)", "medium": "medium", "few": "few (rare)", "average": "average"}
 
