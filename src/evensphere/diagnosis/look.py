@@ -27,7 +27,7 @@ from evensphere.recipes.run import build_training, images_of, splits_of
 from evensphere.recipes.storing import pixels_again
 from evensphere.rundir import RunDir
 
-SAMPLE = 5_000  # images looked at, at most: their neighbours take n^2 operations, and shares are known to a point
+SAMPLE = 3_000  # images looked at, at most: shares are then known to two points, and neighbours take n^2 operations
 
 _BATCH = 256
 _EPOCH = 0  # whose views are drawn: any will do, the same for all checkpoints
@@ -47,10 +47,9 @@ class Look(NamedTuple):
 
 
 @torch.inference_mode()
-def look(encoder: nn.Module, projector: nn.Module | None, images: Source, views: Views) -> Look:
-    """What the networks make of every readable image. Both are left in evaluation mode, where an image's features do
-    not depend on the others of its batch."""
-    device = next(encoder.parameters()).device
+def look(encoder: nn.Module, projector: nn.Module | None, images: Source, views: Views, device: torch.device) -> Look:
+    """What the networks, which are on the device, make of every readable image. Both are left in evaluation mode, where
+    an image's features do not depend on the others of its batch."""
     encoder.eval()
     if projector is not None:
         projector.eval()
@@ -134,11 +133,11 @@ class Revisited:
         """The networks as they were after `step` steps; None is the finished encoder alone."""
         if step is None:
             load_encoder(self.run, self.encoder)
-            return look(self.encoder, None, self.sample, self.training.views)
+            return look(self.encoder, None, self.sample, self.training.views, self.device)
         self._module.load_state_dict(read_checkpoint(self.run, step, self.device)["model"])
         projector = getattr(self.training.method, "projector", None)
         projector = projector if isinstance(projector, nn.Module) else None  # DINO's lies elsewhere
-        return look(self.encoder, projector, self.sample, self.training.views)
+        return look(self.encoder, projector, self.sample, self.training.views, self.device)
 
 
 def some_of(count: int, most: int) -> Int64[Tensor, " m"]:
