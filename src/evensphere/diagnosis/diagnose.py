@@ -135,11 +135,12 @@ def findings_of_run(revisited: Revisited, steps: list[int], looks: list[Look]) -
     per_epoch = recipe.resolved["steps_per_epoch"]
     epochs = [step / per_epoch for step in steps] or [float(recipe.epochs)]
     sound = [(epoch, one) for epoch, one in zip(epochs, looks, strict=True) if _broken(one) is None]
-    collapse = space.collapse([space.room(one, epoch) for epoch, one in sound])
+    trained = (steps[-1] if steps else recipe.resolved["total_steps"]) >= course.ENOUGH_STEPS
+    collapse = space.collapse([space.room(one, epoch) for epoch, one in sound], trained)
     if collapse.level == "alarm":  # whose neighbours and regions are accidents
         return [collapse]
     found: list[Finding | None] = [collapse]
-    near = _near(last, found)
+    near = _near(last, found, revisited.sample)
     if near is not None and near.consistency is not None:
         tracks = [(epoch, one) for epoch, look in sound if (one := tail.consistency_of(look)) is not None]
         found.append(tail.trend_finding(tracks, near.tenths))
@@ -150,13 +151,16 @@ def findings_of_run(revisited: Revisited, steps: list[int], looks: list[Look]) -
     return [*found, prospects.anchors_finding(plan), prospects.harmonization_finding(plan)]
 
 
-def _near(look: Look, found: list[Finding | None]) -> tail.Neighbourhoods | None:
+def _near(look: Look, found: list[Finding | None], sample: Source, learnt: bool = True) -> tail.Neighbourhoods | None:
     """The sample's neighbourhoods, with what they say appended; None for too few images."""
     if len(look.features) < tail.LEAST_IMAGES:
         found.append(_few(len(look.features)))
         return None
     near = tail.neighbourhoods(look)
-    found += [tail.neighbourhood_finding(near), tail.density_finding(near), tail.detail_finding(look, near)]
+    locations = [sample.location(i) for i in look.index.tolist()]
+    found += [tail.neighbourhood_finding(near, learnt), tail.density_finding(near, locations)]
+    if learnt:
+        found.append(tail.detail_finding(look, near))
     return near
 
 
@@ -240,39 +244,44 @@ def diagnose_images(
     if isinstance(source, Stream):
         source.refuse("`evensphere diagnose`")
     eye = open_eye(source, backbone, weights)
-    sample = _sample(recipe, source, eye.views, images, console)
+    sample, pixels = _sample(recipe, source, eye.views, images, console)
     with console.status(f"Looking at {len(sample):,} images"):
-        seen = look(eye.network.to(device), None, sample, eye.views, device)
+        seen = look(eye.network.to(device), None, pixels, eye.views, device)
     if len(seen.features) < 2:
         raise InputError(f"{source.name} has {len(seen.features)} readable image(s); a diagnosis compares at least 2.")
     found: list[Finding | None] = [eye.finding, _broken(seen) or _alike(seen)]
     if found[-1] is None:
-        found += findings_of_images(recipe, source, seen if eye.learnt else _whitened(seen), eye.learnt)
+        found += findings_of_images(recipe, source, sample, seen if eye.learnt else _whitened(seen), eye.learnt)
     return Diagnosis(path, f"images, {eye.what}", len(source), len(seen.features), _kept(found))
 
 
-def _sample(recipe: Recipe, source: Source, views: Views, images: int, console: Console) -> Source:
-    """Some of the readable images, decoded once."""
+def _sample(recipe: Recipe, source: Source, views: Views, images: int, console: Console) -> tuple[Source, Source]:
+    """Some of the readable images; and their pixels, decoded once."""
     chosen = replace(
         recipe, views=recipe.views.replace(size=views.size), storage="memory" if source.bits == 8 else "files"
     )
     quiet = Console(quiet=True)
     with console.status("Reading images"):
         _, found = look_at(chosen, take(source, some_of(len(source), images)), torch.device("cpu"), quiet)
-    return found.pixels
+    return found.source, found.pixels
 
 
 def _whitened(seen: Look) -> Look:
     whitening = Whitening(seen.features)
-    return Look(whitening(seen.features), None if seen.views is None else whitening(seen.views))
+    return seen._replace(features=whitening(seen.features), views=None if seen.views is None else whitening(seen.views))
 
 
-def findings_of_images(recipe: Recipe, source: Source, seen: Look, learnt: bool) -> list[Finding | None]:
-    """What features say of images. learnt: whether they come from a network; others say nothing of what one will do."""
+def findings_of_images(
+    recipe: Recipe, source: Source, sample: Source, seen: Look, learnt: bool
+) -> list[Finding | None]:
+    """What features say of the sample, and so of the source's images.
+
+    learnt: whether the features come from a network; others say nothing of what a network will make of the images.
+    """
     found: list[Finding | None] = []
     if learnt:
         found.append(space.collapse([space.room(seen, 0.0)]))
-    near = _near(seen, found)
+    near = _near(seen, found, sample, learnt)
     consistency = None if near is None else near.reliable
     plan = _plan_for(recipe, source, consistency if learnt else None)
     assert plan.anchors is not None

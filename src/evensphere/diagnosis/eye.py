@@ -61,9 +61,9 @@ def _statistics(source: Source) -> Eye:
         "info",
         "By their colours, layout and edges, not by what they show: nothing has been learnt from these images yet.",
         {"features": "a tiny copy, colour and edge histograms, whitened"},
-        "On the Grocery Store photos (81 classes) the nearest image by these statistics is of the same class for 47 "
-        "% of the photos, on CIFAR-100 for 12 % (guessing: 5 and 1 %; docs/log.md). They find copies, odd pictures "
-        "and one background everywhere; of rare kinds of things they know next to nothing.",
+        "The nearest image by these statistics is of the same class for 68 % of the Grocery Store photos, whose "
+        "classes are mostly one scene each, and for 13 % of CIFAR-100 (guessing: 1 %; docs/log.md). In neither did "
+        "densities or region sizes go with the sizes of the classes (rank correlations of -0.02 to +0.05).",
         "For a look at what is shown, give a pretrained network (--backbone NAME --weights FILE.safetensors), or "
         "diagnose the run after training.",
     )

@@ -31,7 +31,7 @@ def headline(diagnosis: Diagnosis) -> str:
 
 
 def print_page(diagnosis: Diagnosis, console: Console) -> None:
-    """What needs attention in full, with evidence and advice; what is fine in a line each."""
+    """What needs attention with its evidence, notes without, what is fine in a line each; the page has all of it."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -53,6 +53,7 @@ def _paragraphs(finding: Finding) -> list[tuple[str, str]]:
     said = [(finding.sentence, "")]
     if finding.level != "ok":
         said += [(f"What to do: {finding.advice}", "")] if finding.advice else []
+    if finding.level in ("warning", "alarm"):
         said.append((f"Why: {finding.evidence}", "dim"))
     return said
 

@@ -10,6 +10,7 @@ from evensphere.diagnosis.finding import RELIABLE, Finding
 from evensphere.gh.harmonizer import auto_num_anchors
 from evensphere.report.wording import PERCENT, count, listing
 
+_HARMLESS = 0.3  # of the weights tried
 _LEAST_AGREEMENT = 0.5  # of the two views of an image on their region
 _IMAGES_PER_REGION, _BATCH_PER_REGION = 50, 4  # see harmonizer.auto_num_anchors
 
@@ -106,7 +107,7 @@ def harmonization_finding(plan: Plan) -> Finding:
             f"two views of an image stand in one region only {100 * plan.agreement:.0f}{PERCENT} of the time"
         )
     if plan.consistency is not None and plan.consistency < RELIABLE:
-        against.append(f"they share only {100 * plan.consistency:.0f}{PERCENT} of their neighbours")
+        against.append(f"two views of an image share only {100 * plan.consistency:.0f}{PERCENT} of their neighbours")
     numbers = {
         "steps": plan.total_steps,
         "gh_steps": plan.gh_steps,
@@ -129,21 +130,21 @@ def harmonization_finding(plan: Plan) -> Finding:
         return Finding(
             "harmonization",
             title,
-            "warning" if plan.anchors is not None and plan.weight > _HARMLESS else "info",
+            "warning" if plan.agreement is not None and plan.weight > _HARMLESS else "info",
             f"Unlikely: {listing(against)}, so its regions are not kinds of things.",
             numbers,
             evidence,
             f"Take --arm base, or --set harmonizer.weight=0.3, which did no harm. {compare}",
         )
+    known = plan.agreement is not None or plan.consistency is not None
     return Finding(
         "harmonization",
         title,
         "info",
-        "Nothing speaks against it here, which is not evidence that it helps.",
+        "Nothing speaks against it here, which is not evidence that it helps."
+        if known
+        else "Nobody can say before a network has looked at the images.",
         numbers,
         evidence,
         compare,
     )
-
-
-_HARMLESS = 0.3

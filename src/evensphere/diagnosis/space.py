@@ -36,8 +36,11 @@ def room(look: Look, epoch: float) -> Room:
     return Room(epoch, spread(points), effective_rank(points), rank_me(look.features), points.shape[1], embedded)
 
 
-def collapse(rooms: Sequence[Room]) -> Finding:
-    """Whether everything is one point, or lies along few directions, at the end or more and more. rooms: by epoch."""
+def collapse(rooms: Sequence[Room], trained: bool = True) -> Finding:
+    """Whether everything is one point, or lies along few directions, at the end or more and more.
+
+    rooms: by epoch. trained: whether the run was long enough for few directions to be a loss and not a beginning.
+    """
     last, widest = rooms[-1], max(rooms, key=lambda one: one.dimensions)
     numbers = {"checkpoints": [one._asdict() for one in rooms]}
     where = "embeddings" if last.embedded else "features"
@@ -72,17 +75,27 @@ def collapse(rooms: Sequence[Room]) -> Finding:
             chart,
         )
     if last.dimensions < min(_FEW_DIRECTIONS, last.width / 4):
+        used = f"The {where} use {last.dimensions:.1f} of {last.width} dimensions"
+        if not trained:
+            return Finding(
+                "collapse",
+                title,
+                "warning",
+                f"{used}, as those of a network do that has hardly begun.",
+                numbers,
+                evidence,
+                "Train longer, then look again; if it stays so, lower the learning rate.",
+                chart,
+            )
         return Finding(
             "collapse",
             title,
             "alarm",
-            f"The {where} use {last.dimensions:.1f} of {last.width} dimensions: most differences between images are "
-            "lost.",
+            f"{used}: most differences between images are lost.",
             numbers,
             evidence,
             "Do not use this encoder. Lower the learning rate or the method's temperature, or try barlow or vicreg, "
-            "which "
-            "keep dimensions apart.",
+            "which keep dimensions apart.",
             chart,
         )
     if last.dimensions < _LOST * widest.dimensions:

@@ -26,11 +26,12 @@ from evensphere.metrics.density import (
 )
 from evensphere.metrics.regions import Estimate
 from evensphere.metrics.signals import lidar, rank_me
-from evensphere.report.wording import PERCENT
+from evensphere.report.wording import PERCENT, listing
 
 K = 10  # neighbours
 LEAST_IMAGES = 100  # ten to a tenth; fewer are not divided
 _TENTHS = ["sparsest", *map(str, range(2, DECILES)), "densest"]
+_NAMED, _SAID = 20, 5  # sparse images that are named in all, and in the sentence
 _MUCH_WORSE = 0.5  # of what the middle tenths have
 _Z = 1.959964
 
@@ -83,8 +84,21 @@ def by_tenth(values: Float[Tensor, " n"], tenths: Int64[Tensor, " n"]) -> list[E
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 
-def neighbourhood_finding(near: Neighbourhoods) -> Finding | None:
-    """Whether two views of an image find the same neighbours: the condition for trusting anything local."""
+_MORE_TRAINING = (
+    "Do not take the sizes and densities below for those of classes. Train longer or with a larger network, or label "
+    "a few hundred images and evaluate: labels settle it."
+)
+_A_NETWORK = (
+    "Take what follows for a description of colours and layout, no more. Train, then diagnose the run; or look again "
+    "with a pretrained network (--backbone NAME --weights FILE.safetensors)."
+)
+
+
+def neighbourhood_finding(near: Neighbourhoods, learnt: bool = True) -> Finding | None:
+    """Whether two views of an image find the same neighbours: the condition for trusting anything local.
+
+    learnt: whether the features come from a network, which could learn more.
+    """
     if near.consistency is None:
         return None
     overall, tenths = float(near.consistency.mean()), by_tenth(near.consistency, near.tenths)
@@ -106,13 +120,10 @@ def neighbourhood_finding(near: Neighbourhoods) -> Finding | None:
             title,
             "warning",
             f"Not reliable here: two views of an image share {100 * overall:.0f}{PERCENT} of their neighbours, and "
-            "below "
-            f"{100 * RELIABLE:.0f}{PERCENT} nothing about rare images, regions or skew can be read off.",
+            f"below {100 * RELIABLE:.0f}{PERCENT} nothing about rare images, regions or skew can be read off.",
             numbers,
             evidence,
-            "Do not use the sizes and densities below as if they were classes. Train longer, use a larger or "
-            "pretrained "
-            "backbone, or label a few hundred images and evaluate.",
+            _MORE_TRAINING if learnt else _A_NETWORK,
             chart,
         )
     if tenths[0].high < _MUCH_WORSE * middle:
@@ -140,11 +151,12 @@ def neighbourhood_finding(near: Neighbourhoods) -> Finding | None:
     )
 
 
-def density_finding(near: Neighbourhoods) -> Finding:
-    """How unevenly the images lie."""
+def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
+    """How unevenly the images lie, and which lie most alone. locations: of the images, for people."""
     tenths = by_tenth(near.density, near.tenths)
     ratio = math.exp(tenths[-1].value - tenths[0].value)
-    numbers = {"ratio": ratio, "by_tenth": [one.value for one in tenths]}
+    alone = [locations[i] for i in near.density.argsort(stable=True)[:_NAMED].tolist()]
+    numbers = {"ratio": ratio, "by_tenth": [one.value for one in tenths], "sparsest": alone}
     chart = _chart("Local density by tenths (minus the log of the mean distance to 10 neighbours).", "density", tenths)
     title, evidence = (
         "How unevenly do the images lie?",
@@ -166,18 +178,18 @@ def density_finding(near: Neighbourhoods) -> Finding:
             numbers,
             evidence,
             "Near-duplicates crowd out what is rare: `evensphere data inspect` lists them, and near_duplicates=once "
-            "lets a "
-            "burst count once in GH's statistics.",
+            "lets a burst count once in GH's statistics.",
             chart,
         )
     return Finding(
         "density",
         title,
         "info",
-        f"The neighbours of the sparsest tenth are {ratio:.1f} times as far away as those of the densest.",
+        f"The neighbours of the sparsest tenth are {ratio:.1f} times as far away as those of the densest. Most alone: "
+        f"{listing(alone[:_SAID])}.",
         numbers,
         evidence,
-        "Look through the sparsest images: what is rare is among them, with what is merely odd.",
+        f"Look at these ({_NAMED} are in diagnosis.json): what is rare is among such images, with what is merely odd.",
         chart,
     )
 
