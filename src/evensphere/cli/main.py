@@ -17,6 +17,7 @@ from evensphere.cli import (
     bench,
     compare,
     data,
+    diagnose,
     evaluate,
     finetune,
     methods,
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
-    *(quickstart, train, evaluate, finetune, compare),
+    *(quickstart, train, evaluate, finetune, compare, diagnose),
     *(report, reproduce, bench, methods, recipes, split, toy),
 )
 for command in COMMANDS:

@@ -27,7 +27,7 @@ from evensphere.recipes.run import build_training, images_of, splits_of
 from evensphere.recipes.storing import pixels_again
 from evensphere.rundir import RunDir
 
-SAMPLE = 5_000  # images looked at, at most: their neighbours take n^2 operations, and shares are known to a point
+SAMPLE = 3_000  # images looked at, at most: shares are then known to two points, and neighbours take n^2 operations
 
 _BATCH = 256
 _EPOCH = 0  # whose views are drawn: any will do, the same for all checkpoints
@@ -36,26 +36,28 @@ _EPOCH = 0  # whose views are drawn: any will do, the same for all checkpoints
 class Look(NamedTuple):
     """What a network makes of n images.
 
+    index: which of the images they are, int64 [n].
     features: of the images as evaluation sees them, float32 [n, d], on the CPU.
     views: of two augmented views of each [n, 2, d]; None where there are no views.
     embeddings: of those views, behind the projector [n, 2, e]; None where there is none.
     """
 
+    index: Int64[Tensor, " n"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a look
     features: Float[Tensor, "n d"]
     views: Float[Tensor, "n 2 d"] | None = None
     embeddings: Float[Tensor, "n 2 e"] | None = None
 
 
 @torch.inference_mode()
-def look(encoder: nn.Module, projector: nn.Module | None, images: Source, views: Views) -> Look:
-    """What the networks make of every readable image. Both are left in evaluation mode, where an image's features do
-    not depend on the others of its batch."""
-    device = next(encoder.parameters()).device
+def look(encoder: nn.Module, projector: nn.Module | None, images: Source, views: Views, device: torch.device) -> Look:
+    """What the networks, which are on the device, make of every readable image. Both are left in evaluation mode, where
+    an image's features do not depend on the others of its batch."""
     encoder.eval()
     if projector is not None:
         projector.eval()
-    plain, seen = [], []
+    numbers, plain, seen = [], [], []
     for batch, whole in _batches(images, views):
+        numbers.append(batch.index)
         plain.append(encoder(views.plain(whole).to(device)).float().cpu())
         both = views(batch, _EPOCH)[:2]
         features = torch.stack([encoder(view.to(device)).float() for view in both], dim=1)
@@ -67,6 +69,7 @@ def look(encoder: nn.Module, projector: nn.Module | None, images: Source, views:
     # out of inference mode, so that others may compute with them as they like
     with torch.inference_mode(False):
         return Look(
+            torch.cat(numbers).clone(),
             torch.cat(plain).clone(),
             torch.cat([features for features, _ in seen]).clone(),
             torch.cat(embedded).clone() if embedded else None,
@@ -119,7 +122,8 @@ class Revisited:
         self.steps = run.checkpoint_steps()
         self.count = len(source)
         self.index = some_of(self.count, most)
-        self.sample = _kept(self.recipe, take(source, self.index))
+        self.sample = take(source, self.index)
+        self._pixels = _kept(self.recipe, self.sample)
 
     @property
     def encoder(self) -> nn.Module:
@@ -134,11 +138,11 @@ class Revisited:
         """The networks as they were after `step` steps; None is the finished encoder alone."""
         if step is None:
             load_encoder(self.run, self.encoder)
-            return look(self.encoder, None, self.sample, self.training.views)
+            return look(self.encoder, None, self._pixels, self.training.views, self.device)
         self._module.load_state_dict(read_checkpoint(self.run, step, self.device)["model"])
         projector = getattr(self.training.method, "projector", None)
         projector = projector if isinstance(projector, nn.Module) else None  # DINO's lies elsewhere
-        return look(self.encoder, projector, self.sample, self.training.views)
+        return look(self.encoder, projector, self._pixels, self.training.views, self.device)
 
 
 def some_of(count: int, most: int) -> Int64[Tensor, " m"]:

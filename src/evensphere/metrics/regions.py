@@ -70,16 +70,17 @@ def share_intervals(counts: Int64[Tensor, " k"]) -> Float32[Tensor, "k 2"]:
     return interval.clamp(0, 1).float()
 
 
-def region_skew(assigned: Int64[Tensor, " n"], num_regions: int, seed: int = 0) -> Estimate:
-    """Gini coefficient of the sizes of regions, of n >= 1 images; the interval is what images drawn anew would change.
+def region_skew(counts: Int64[Tensor, " k"], seed: int = 0) -> Estimate:
+    """Gini coefficient of the sizes of regions; the interval is what images drawn anew would change.
+
+    counts: images in each region, at least one in all.
 
     Chance makes equal regions look unequal: near 0 it adds to the square of the coefficient, and images resampled from
     the sample (bootstrap) are as far above the sample in that as the sample is above the truth. That is taken off.
     """
-    counts = torch.bincount(assigned, minlength=num_regions)
     sample = float(gini(counts)) ** 2
     generator = np.random.default_rng(seed_for(seed, "region skew"))
-    drawn = generator.multinomial(len(assigned), (counts.double() / counts.sum()).numpy(), size=RESAMPLES)
+    drawn = generator.multinomial(int(counts.sum()), (counts.double() / counts.sum()).numpy(), size=RESAMPLES)
     resampled = gini(torch.from_numpy(drawn)).square()
     low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(*(max(0.0, 2 * sample - one) ** 0.5 for one in (float(resampled.mean()), high, low)))

@@ -43,7 +43,7 @@ from evensphere.reproduce.choice import Line, read_signals
 from evensphere.rundir import RunDir
 
 IMAGES = 5_000  # of the run's own that signals are computed of, at most
-BANK = 10_000  # labelled images that kNN and probe are given
+BANK = 5_000  # labelled images that kNN and probe are given
 ANCHORS = 100  # of runs without a harmonizer
 _UNIFORMITY_IMAGES = 4_000  # it takes n^2 exponentials
 
@@ -210,7 +210,10 @@ def _knowledge(revisited: Revisited, seen: Look, counts: list[int]) -> dict[str,
         "few_in_sparsest": 100 * float(few[sparsest].float().mean()),
         "few_in_all": 100 * float(few.float().mean()),
         **{f"region_size_{name}": _rank_correlation(_size_of_own(region), sizes) for name, region in regions.items()},
-        **{f"skew_{name}": region_skew(region, len(anchors))._asdict() for name, region in regions.items()},
+        **{
+            f"skew_{name}": region_skew(torch.bincount(region, minlength=len(anchors)))._asdict()
+            for name, region in regions.items()
+        },
     }
 
 

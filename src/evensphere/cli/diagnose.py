@@ -1,0 +1,51 @@
+"""`evensphere diagnose RUN|PATH`: what a run, or a collection of images, looks like without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "diagnose"
+
+
+def run(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|PATH", help="A run folder; or images, before any training on them.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write diagnosis.json and diagnosis.html to [default: the run's; none for images]."
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="For images: the timm model that --weights are of, such as resnet50.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="For images: a safetensors file on the disk: a timm model's, or a run's encoder.safetensors."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(help="Images looked at, at most.")] = 3000,
+) -> None:
+    """Say how skewed, how collapsed and how reliable things look, and what to do. No label is read."""
+    from rich.console import Console
+
+    from evensphere.diagnosis.diagnose import diagnose
+    from evensphere.diagnosis.page import print_page
+    from evensphere.rundir import RunDir
+
+    status = Console(stderr=True, highlight=False)
+    diagnosis = diagnose(path, out, backbone, weights, images, status)
+    console = Console(highlight=False)
+    print_page(diagnosis, console)
+    is_run = RunDir(path).recipe_file.is_file()
+    if (folder := out or (path if is_run else None)) is not None:
+        typer.echo(f"Written: {folder / 'diagnosis.html'} (with pictures) and diagnosis.json")
+    if is_run:
+        typer.echo(f"Next: evensphere evaluate {path}   (labels are what settles it)")
+    else:
+        typer.echo(f"Next: evensphere train folder --data {path} --out RUN, then evensphere diagnose RUN")
