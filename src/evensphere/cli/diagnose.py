@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evensphere.cli.console import plain_console, say
+
 NAME = "diagnose"
 
 
@@ -32,20 +34,17 @@ def run(
     images: Annotated[int, typer.Option(help="Images looked at, at most.")] = 3000,
 ) -> None:
     """Say how skewed, how collapsed and how reliable things look, and what to do. No label is read."""
-    from rich.console import Console
-
     from evensphere.diagnosis.diagnose import diagnose
     from evensphere.diagnosis.page import print_page
     from evensphere.rundir import RunDir
 
-    status = Console(stderr=True, highlight=False)
+    status = plain_console(stderr=True)
     diagnosis = diagnose(path, out, backbone, weights, images, status)
-    console = Console(highlight=False)
-    print_page(diagnosis, console)
+    print_page(diagnosis, plain_console())
     is_run = RunDir(path).recipe_file.is_file()
     if (folder := out or (path if is_run else None)) is not None:
-        typer.echo(f"Written: {folder / 'diagnosis.html'} (with pictures) and diagnosis.json")
+        say(f"Written: {folder / 'diagnosis.html'} (with pictures) and diagnosis.json")
     if is_run:
-        typer.echo(f"Next: evensphere evaluate {path}   (labels are what settles it)")
+        say(f"Next: evensphere evaluate {path}   (labels are what settles it)")
     else:
-        typer.echo(f"Next: evensphere train folder --data {path} --out RUN, then evensphere diagnose RUN")
+        say(f"Next: evensphere train folder --data {path} --out RUN, then evensphere diagnose RUN")
