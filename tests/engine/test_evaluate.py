@@ -7,8 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import ArraySource, Source, Splits, UnreadableImage, take
-from evensphere.engine.evaluate import build_banks, evaluate_encoder, extract, validation_monitor
+from evensphere.data.source import ArraySource, Batch, Source, Splits, UnreadableImage, take
+from evensphere.engine.evaluate import (
+    build_banks,
+    evaluate_encoder,
+    extract,
+    features_of_views,
+    validation_monitor,
+)
 from evensphere.errors import InputError
 
 GREY = {"flip": 0.0, "jitter": (0.0, 0.0, 0.0, 0.0), "gray": 0.0, "mean": (0.0,), "std": (1.0,)}
@@ -96,6 +102,50 @@ def test_metrics_see_the_splits_they_should() -> None:
     monitor = validation_monitor(splits, VIEWS, ["probe"], seed=0)
     assert monitor is not None
     assert monitor(Flatten()) == {"probe": 100, "probe_many": 100, "probe_medium": 100, "probe_few": 100}
+
+
+class Files(Source):
+    """The same squares, one by one, as files are read."""
+
+    name, channels, image_size, class_names = "files", 1, None, ("a", "b", "c")
+
+    def __len__(self) -> int:
+        return 30
+
+    def read(self, i: int) -> Tensor:
+        return source().read(i)
+
+    def location(self, i: int) -> str:
+        return str(i)
+
+    def labels(self) -> Tensor:
+        return torch.arange(30) % 3
+
+
+def test_several_views_are_those_of_training() -> None:
+    data = source()
+    got = features_of_views(Flatten(), data, VIEWS, count=3)
+    assert got.shape == (30, 3, 16)
+    batch = Batch(data.images, torch.arange(30))
+    first, second = VIEWS(batch, 0)
+    assert torch.equal(got[:, 0], first.flatten(1))
+    assert torch.equal(got[:, 1], second.flatten(1))
+    assert torch.equal(got[:, 2], VIEWS(batch, 1)[0].flatten(1))
+    assert torch.allclose(features_of_views(Flatten(), Files(), VIEWS, count=3), got, atol=2 / 255), "but for rounding"
+
+
+def test_descriptions_are_evaluated_and_not_watched() -> None:
+    data = source(60)
+    splits = Splits(
+        data, take(data, torch.arange(30)), take(data, torch.arange(30, 45)), take(data, torch.arange(45, 60))
+    )
+    found = evaluate_encoder(Flatten(), splits, VIEWS, ["signals", "geometry"])
+    assert found.predicted == {}
+    assert found.results["signals"]["width"] == 16
+    assert 1 <= found.results["signals"]["lidar"] <= 16
+    assert found.results["geometry"]["inter_class_uniformity"]["average"] > 0
+    with pytest.raises(InputError, match="signals was given, which is no accuracy"):
+        validation_monitor(splits, VIEWS, ["knn", "signals"], seed=0)
 
 
 def test_without_labels_there_is_nothing_to_evaluate() -> None:

@@ -52,8 +52,10 @@ TRAIN, COUNTS = source([120, 12, 4], seed=0), [120, 12, 4]
 
 
 def banks_of(encoder: nn.Module) -> Banks:
-    parts = [extract(encoder, one, VIEWS) for one in (TRAIN, source([40] * 3, 1), source([60] * 3, 2))]
-    return Banks(*parts, COUNTS, "thirds")
+    train, validation, test = (
+        extract(encoder, one, VIEWS) for one in (TRAIN, source([40] * 3, 1), source([60] * 3, 2))
+    )
+    return Banks(train, validation, test, COUNTS, "thirds")
 
 
 def loader() -> Loader:
