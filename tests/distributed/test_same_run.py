@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from tests.distributed import train_each as harness
+from tests.distributed.train_each import Job, train_each
 from torch import Tensor
 
-from distributed import train_each as harness
-from distributed.train_each import Job, train_each
 from evensphere.data.digits import digits
 from evensphere.engine.processes import Processes
 from evensphere.methods import METHODS

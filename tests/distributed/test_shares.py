@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from tests.distributed.in_processes import in_processes
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
-from distributed.in_processes import in_processes
 from evensphere.errors import InputError
 from evensphere.nn.norm import share_batch_norms
 from evensphere.ops.contrast import batch_info_nce, info_nce
@@ -21,7 +21,7 @@ RATES = [0.1, 0.1, None]  # of the running statistics; None is their plain avera
 # what each process does with its share of the rows
 SCRIPT = """
 import copy
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 from evensphere.nn.norm import share_batch_norms
 from evensphere.ops import collective
@@ -38,7 +38,7 @@ with collective.shares(len(z1)) as result["images"]:
         result[name] = value.detach(), torch.autograd.grad(value, (z1, z2))
     first, second, third = given["rates"]
     norms = nn.Sequential(
-        nn.BatchNorm2d(3, momentum=first), BatchNormAct2d(3, momentum=second),
+        nn.BatchNorm2d(3, momentum=first), BatchNormAct2d(3, momentum=second),  # type: ignore[arg-type]
         nn.BatchNorm2d(3, affine=False, momentum=third),
     ).double()
     share_batch_norms(norms)
@@ -94,7 +94,7 @@ def test_batch_norm_of_all_is_that_of_one(given: dict[str, Any], parts: Parts) -
     first, second, third = RATES
     norms = nn.Sequential(
         nn.BatchNorm2d(3, momentum=first),
-        BatchNormAct2d(3, momentum=second),
+        BatchNormAct2d(3, momentum=second),  # type: ignore[arg-type]
         nn.BatchNorm2d(3, affine=False, momentum=third),
     ).double()
     images = given["images"].clone().requires_grad_()

@@ -92,7 +92,7 @@ def too_large_from(training: Training, most: int, step: int = 0) -> None:
         result: Tensor = forward(images)
         return result
 
-    conv.forward = limited  # type: ignore[method-assign]
+    conv.forward = limited  # type: ignore[method-assign, assignment]
 
 
 def test_the_run_ends_with_a_number_that_fits(tmp_path: Path) -> None:

@@ -95,10 +95,15 @@ def test_patience_is_a_number_of_seconds(given: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_first_goes_first() -> None:
-    store, done = Store(), []
+    store, done = Store(), list[str]()
     first, other = one_of_two(store, first=True), one_of_two(store)
-    assert first.in_turn(lambda: done.append("first") or 1) == 1
-    assert other.in_turn(lambda: done.append("other") or 2) == 2
+
+    def work(name: str) -> int:
+        done.append(name)
+        return len(done)
+
+    assert first.in_turn(lambda: work("first")) == 1
+    assert other.in_turn(lambda: work("other")) == 2
     assert done == ["first", "other"]
 
 

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from evensphere.disk import atomic_write
 from evensphere.errors import InputError
-from evensphere.rundir import RunDir, Split, atomic_write
+from evensphere.rundir import RunDir, Split
 
 _IMAGE, _CLASS = "image", "class"
 

@@ -29,12 +29,13 @@ class SharedBatchNorm(_BatchNorm):
             return plain
         return self.normalise(x)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def normalise(self, x: Tensor) -> Tensor:
-        y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
         if self.track_running_stats:
             self._remember(mean, variance * count / (count - 1))
-        return y  # type: ignore[no-any-return]
+        normal: Tensor = y
+        return normal
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

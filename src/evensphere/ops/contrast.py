@@ -75,7 +75,8 @@ class _SymmetricShare(torch.autograd.Function):
         total = shares.exp_().sum(1)
         ctx.save_for_backward(z, shares, total)
         ctx.temperature = temperature  # type: ignore[attr-defined]
-        return (positive - total.log()).clamp_(max=0)  # as it is but for rounding
+        shares_of_positives: Tensor = (positive - total.log()).clamp_(max=0)  # as it is but for rounding
+        return shares_of_positives
 
     @staticmethod
     @once_differentiable

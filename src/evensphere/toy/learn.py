@@ -87,13 +87,13 @@ def learn(arm: Arm, seed: int, steps: int = STEPS, after_step: Callable[[], None
         order = permutation(seed, "toy/order", step // per_epoch, len(data))
         index = order[step % per_epoch * BATCH :][:BATCH]
         views = [data[index] + NOISE * torch.randn(BATCH, 2, generator=generator) for _ in range(2)]
-        embeddings = [network(view) for view in views]
+        embeddings: list[Tensor] = [network(view) for view in views]
         progress = Progress(step, per_epoch, steps)
-        loss = info_nce(*embeddings, TEMPERATURE).mean()
+        loss = info_nce(embeddings[0], embeddings[1], TEMPERATURE).mean()
         if arm == "gh":
             loss = loss + harmonizer(embeddings, index, progress).loss
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if arm == "gh":
             harmonizer.after_step(embeddings, index, progress)

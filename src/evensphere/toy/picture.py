@@ -85,11 +85,9 @@ def _draw_circle(panel: Any, outcome: Outcome, points: Tensor) -> None:
     """Points on the circle, each cluster on a ring of its own so that all can be seen, the head's arc outside."""
     turn = torch.linspace(0, 2 * math.pi, 361)
     panel.plot(turn.cos(), turn.sin(), color="#bbbbbb", linewidth=1, zorder=0)
-    for anchor in outcome.anchors:
-        label = "anchors of GH" if outcome.arm == "plain" and anchor is outcome.anchors[0] else None
-        panel.plot(
-            *torch.stack([0.12 * anchor, 0.62 * anchor]).T, color="#666666", linewidth=1.2, zorder=1, label=label
-        )
+    for number, anchor in enumerate(outcome.anchors):
+        entry = {"label": "anchors of GH"} if number == 0 else {}
+        panel.plot(*torch.stack([0.25 * anchor, 0.65 * anchor]).T, color="#666666", linewidth=1.2, zorder=1, **entry)
     scatter = uniform(outcome.seed, "toy/picture", 0, torch.arange(len(points)), 1)
     rings = points * (0.97 + 0.06 * scatter - 0.1 * outcome.labels[:, None])
     for label, (name, color, marker, area) in enumerate(_CLUSTERS):
