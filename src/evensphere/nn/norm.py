@@ -27,7 +27,8 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training or collective.world_size() == 1:
             plain: Tensor = super().forward(x)
             return plain
-        return self.normalise(x)
+        shared: Tensor = self.normalise(x)
+        return shared
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def normalise(self, x: Tensor) -> Tensor:
