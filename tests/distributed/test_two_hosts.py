@@ -91,10 +91,13 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, list[str]]
     return ends
 
 
-def test_a_cut_cable_stops_both_hosts_and_the_run_goes_on_when_it_is_mended(hosts: None, tmp_path: Path) -> None:
-    unbroken = start(tmp_path / "unbroken")
-    ends = finish(unbroken)
+def assert_finished(processes: list[subprocess.Popen[str]]) -> None:
+    ends = finish(processes)
     assert [code for code, _ in ends] == [0, 0], ends
+
+
+def test_a_cut_cable_stops_both_hosts_and_the_run_goes_on_when_it_is_mended(hosts: None, tmp_path: Path) -> None:
+    assert_finished(start(tmp_path / "unbroken"))
 
     run = RunDir(tmp_path / "broken")
     broken = start(run.path)
@@ -111,8 +114,7 @@ def test_a_cut_cable_stops_both_hosts_and_the_run_goes_on_when_it_is_mended(host
     assert not run.encoder_file.exists()
 
     ip("-n", HOSTS[0], "link", "set", CABLE[0], "up")
-    ends = finish(start(run.path, "--resume"))
-    assert [code for code, _ in ends] == [0, 0], ends
+    assert_finished(start(run.path, "--resume"))
     weights, expected = (load_file(RunDir(tmp_path / name).encoder_file) for name in ("broken", "unbroken"))
     for name, value in expected.items():
         assert torch.equal(weights[name], value), name
