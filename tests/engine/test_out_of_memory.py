@@ -85,12 +85,11 @@ def too_large_from(training: Training, most: int, step: int = 0) -> None:
     conv = next(module for module in training.method.encoder.modules() if isinstance(module, nn.Conv2d))
     forward, calls = conv.forward, []
 
-    def limited(images: Tensor) -> Tensor:
-        calls.append(len(images))
-        if len(images) > most and len(calls) > 2 * step:
+    def limited(input: Tensor) -> Tensor:
+        calls.append(len(input))
+        if len(input) > most and len(calls) > 2 * step:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        result: Tensor = forward(images)
-        return result
+        return forward(input)
 
     conv.forward = limited  # type: ignore[method-assign, assignment]
 
@@ -134,9 +133,9 @@ torch.set_num_threads(1)
 import evensphere.recipes.run, evensphere.engine.train, evensphere.data.digits, sklearn.datasets
 from evensphere.cli.main import main
 sys.argv = ["evensphere", "train", "digits-lt", "--out", sys.argv[1], "--set", "batch_size=512", "--set", "epochs=1",
-            "--set", "backbone.width=96", "--set", "precision=32-true", "--set", "workers=0", *sys.argv[2:]]
+            "--set", "backbone.width=32", "--set", "views.size=32", "--set", "precision=32-true", *sys.argv[2:]]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-limit = used + 700 * 2**20
+limit = used + 600 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 main()
 """
