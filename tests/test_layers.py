@@ -18,6 +18,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
+    {"curation"},
     {"bench", "reproduce"},
     {"cli"},
 ]

@@ -14,7 +14,20 @@ import typer
 from rich.console import Console
 
 from evensphere import __version__
-from evensphere.cli import bench, data, evaluate, methods, quickstart, recipes, report, reproduce, split, train
+from evensphere.cli import (
+    bench,
+    curate,
+    data,
+    evaluate,
+    methods,
+    quickstart,
+    rare,
+    recipes,
+    report,
+    reproduce,
+    split,
+    train,
+)
 from evensphere.errors import InputError, TrainingStopped
 
 app = typer.Typer(
@@ -24,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, train, evaluate, report, reproduce, bench, methods, recipes, split):
+for command in (quickstart, train, evaluate, report, reproduce, bench, methods, recipes, split, rare, curate):
     app.command(command.NAME)(command.run)
 app.add_typer(data.app, name=data.NAME)
 

@@ -15,6 +15,7 @@ from evensphere.errors import InputError
 from evensphere.report.wording import three_figures
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
 from evensphere.reproduce.pictures import medians_picture
+from evensphere.reproduce.rarity import FILE as RARITY_FILE
 
 Line = Mapping[str, Any]
 
@@ -38,7 +39,7 @@ _INTRODUCTION = (
 
 def speed_section(archive: Path, pictures: Path) -> list[Block]:
     """The section; nothing if nothing was measured. pictures: the folder for PNGs, as speed-FILE.png."""
-    files = sorted(archive.glob("*.jsonl"))
+    files = sorted(file for file in archive.glob("*.jsonl") if file.name != RARITY_FILE)
     if not files:
         return []
     blocks: list[Block] = [Heading(1, "Speed"), Paragraph(_INTRODUCTION)]
