@@ -18,6 +18,7 @@ CHECKED = (
     "engine",
     "recipes",
     "report",
+    "curation",
     "reproduce",
     "compare",
     "diagnosis",

@@ -20,7 +20,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
-    {"diagnosis"},
+    {"diagnosis", "curation"},
     {"bench", "compare", "reproduce", "toy"},
     {"cli"},
 ]

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evensphere.curation.curate import curate
+    from evensphere.curation.rare import find_rare
     from evensphere.gh.harmonizer import Harmonizer
     from evensphere.recipes.run import evaluate, train
     from evensphere.report import write_report
@@ -16,13 +18,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "curate": "evensphere.curation.curate",
+    "find_rare": "evensphere.curation.rare",
     "Harmonizer": "evensphere.gh.harmonizer",
     "train": "evensphere.recipes.run",
     "evaluate": "evensphere.recipes.run",
     "write_report": "evensphere.report",
 }
 
-__all__ = ["Harmonizer", "__version__", "evaluate", "train", "write_report"]
+__all__ = ["Harmonizer", "__version__", "curate", "evaluate", "find_rare", "train", "write_report"]
 
 
 def __getattr__(name: str) -> object:

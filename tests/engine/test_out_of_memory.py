@@ -91,7 +91,7 @@ def too_large_from(training: Training, most: int, step: int = 0) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(input)
 
-    conv.forward = limited  # type: ignore[method-assign, assignment]
+    conv.forward = limited  # type: ignore[method-assign]
 
 
 def test_the_run_ends_with_a_number_that_fits(tmp_path: Path) -> None:

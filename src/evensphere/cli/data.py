@@ -74,6 +74,7 @@ def inspect_collection(
     ] = None,
 ) -> None:
     """Look at every image once: counts, sizes, classes, broken files, near-duplicates, a contact sheet."""
+    from evensphere.cli.reading import Reading
     from evensphere.data.inspection import inspect
     from evensphere.recipes.bursts import counts_once
     from evensphere.recipes.part import build
@@ -81,31 +82,12 @@ def inspect_collection(
 
     recipe = with_data(get_recipe("folder"), *paths).set([f"data.{one}" for one in setting or ()])
     kind, splits = recipe.data.name, build("data", recipe.data)
-    with _Reading() as reading:
+    with Reading("Reading all images once") as reading:
         inspection = inspect(splits, " + ".join(paths), os.cpu_count() or 1, reading)
     _print(inspection, kind, counts_once(recipe, splits.pretrain), plain_console())
     if out is not None:
         say(f"Written: {', '.join(map(str, _write(inspection, kind, paths, out)))}")
     say(_next(inspection, kind, paths, out))
-
-
-class _Reading:
-    """The progress bar. Called with images done and images in all."""
-
-    def __enter__(self) -> _Reading:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = TextColumn("Reading all images once"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.bar = Progress(*columns, console=plain_console(stderr=True), transient=True)
-        self.bar.start()
-        self.task = self.bar.add_task("", total=None)
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        self.bar.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
 
 def _write(inspection: Inspection, kind: str, paths: Sequence[str], out: Path) -> list[Path]:

@@ -16,12 +16,14 @@ from evensphere import __version__
 from evensphere.cli import (
     bench,
     compare,
+    curate,
     data,
     diagnose,
     evaluate,
     finetune,
     methods,
     quickstart,
+    rare,
     recipes,
     report,
     reproduce,
@@ -41,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
-    *(quickstart, train, evaluate, finetune, compare, diagnose),
+    *(quickstart, train, evaluate, finetune, compare, diagnose, rare, curate),
     *(report, reproduce, bench, methods, recipes, split, toy),
 )
 for command in COMMANDS:

@@ -52,6 +52,14 @@ def draw_contact_sheet(inspection: Inspection, file: Path, number: int = 64) -> 
     atomic_write(file, png.getvalue())
 
 
+def draw_tiles(source: Source, heading: str, tiles: Sequence[tuple[str, int]], file: Path) -> None:
+    """Write chosen images, each with words of its own above it and its location below, as a PNG. tiles: (words, number
+    in the source)."""
+    groups = [(_begun(words, _font(13), _TILE), [i]) for words, i in tiles]
+    rows = [_Row("", groups[start : start + COLUMNS]) for start in range(0, len(groups), COLUMNS)]
+    _draw(source, [_Row(heading, []), *rows]).save(file)
+
+
 def _burst_rows(bursts: Sequence[Sequence[int]]) -> list[_Row]:
     """The largest groups, as many as fit."""
     rows: list[_Row] = []
@@ -98,7 +106,7 @@ def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, source: Source, i: int
     x, y = place
     draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), _EMPTY)
     try:
-        picture = _as_picture(source.read(i))
+        picture = as_picture(source.read(i))
     except UnreadableImage:  # since it was looked at
         return
     scale = _TILE / max(picture.size)
@@ -108,7 +116,7 @@ def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, source: Source, i: int
     sheet.paste(picture, (x + (_TILE - size[0]) // 2, y + (_TILE - size[1]) // 2))
 
 
-def _as_picture(pixels: Shaped[Tensor, "c h w"]) -> Image.Image:
+def as_picture(pixels: Shaped[Tensor, "c h w"]) -> Image.Image:
     """What can be shown of any number of channels: colour where there are three or four, else the first alone."""
     planes = (pixels * 255).round().byte() if pixels.is_floating_point() else pixels
     shown = planes[:3] if len(planes) in (3, 4) else planes[:1].expand(3, -1, -1)
@@ -132,3 +140,10 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
         return text
     start = next(start for start in range(1, len(text) + 1) if font.getlength("…" + text[start:]) <= width)
     return "…" + text[start:]
+
+
+def _begun(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text in one line, without its end where it is too long: sentences begin with what matters."""
+    if font.getlength(text) <= width:
+        return text
+    return next(text[:end] + "…" for end in range(len(text), -1, -1) if font.getlength(text[:end] + "…") <= width)

@@ -58,17 +58,22 @@ def frozen(
 
 def _of_run(run: RunDir, data: Sequence[str]) -> Frozen:
     recipe = Recipe.from_json(run.read_recipe())
-    channels = recipe.resolved["channels"]
     if data:
         how = {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
         others: Splits = build("data", collection(*data), **how)
-        source, groups = others.pretrain, others.pretrain.groups()
-    else:
-        source = images_of(run, splits_of(recipe).pretrain)
-        groups = groups_of(run) if run.images_file.exists() else source.groups()
+        return by_encoder_of(run, others.pretrain, others.pretrain.groups())
+    source = images_of(run, splits_of(recipe).pretrain)
+    return by_encoder_of(run, source, groups_of(run) if run.images_file.exists() else source.groups())
+
+
+def by_encoder_of(run: RunDir, source: Source, groups: Groups | None) -> Frozen:
+    """Images with the encoder of a finished run, on the CPU. Raises InputError if it does not take them."""
+    recipe = Recipe.from_json(run.read_recipe())
+    channels = recipe.resolved["channels"]
     if source.channels != channels:
         raise InputError(
-            f"{source.name} has images of {source.channels} channels, and {run.path} was trained on {channels}."
+            f"The images of {source.name} have {source.channels} channel(s), and {run.path} was trained on {channels}; "
+            "give images like those it was trained on."
         )
     encoder = build_encoder(recipe, channels)
     load_encoder(run, encoder)

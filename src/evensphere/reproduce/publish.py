@@ -17,6 +17,7 @@ from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.choice import signals_sections
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
+from evensphere.reproduce.rarity import rarity_section
 from evensphere.reproduce.results import collect
 from evensphere.reproduce.speed import speed_section
 from evensphere.reproduce.summary import table_page
@@ -67,6 +68,7 @@ def publish(archive: Path, docs: Path) -> str:
         for table in TABLES:
             blocks += _section(table, scale, archive / scale, docs / "results")
     blocks += [_moved(block) for block in signals_sections(archive, docs / "results")]
+    blocks += [_moved(block) for block in rarity_section(archive)]
     blocks += [_moved(block) for block in speed_section(archive, docs / "results")]
     page = to_markdown(blocks)
     atomic_write(docs / "results.md", page)

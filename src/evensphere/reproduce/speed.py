@@ -16,6 +16,7 @@ from evensphere.report.wording import three_figures
 from evensphere.reproduce.choice import SIGNALS_FILE
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
 from evensphere.reproduce.pictures import medians_picture
+from evensphere.reproduce.rarity import FILE as RARITY_FILE
 
 Line = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ _INTRODUCTION = (
 
 def speed_section(archive: Path, pictures: Path) -> list[Block]:
     """The section; nothing if nothing was measured. pictures: the folder for PNGs, as speed-FILE.png."""
-    files = sorted(file for file in archive.glob("*.jsonl") if file.name != SIGNALS_FILE)
+    files = sorted(file for file in archive.glob("*.jsonl") if file.name not in (SIGNALS_FILE, RARITY_FILE))
     if not files:
         return []
     blocks: list[Block] = [Heading(1, "Speed"), Paragraph(_INTRODUCTION)]
