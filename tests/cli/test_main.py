@@ -74,7 +74,7 @@ def test_methods_are_a_table_with_all_there_is_to_know(
         (["train", "digits-lt", "--set", "data.imbalance=0", "--out", "OUT"], "imbalance"),
         (["train", "folder", "--data", "/nowhere", "--out", "OUT"], "no folder /nowhere"),
         (["train", "folder", "--out", "OUT"], "--data"),
-        (["train", "digits-lt", "--devices", "2", "--out", "OUT"], "one process"),
+        (["train", "digits-lt", "--devices", "0", "--out", "OUT"], "give 1 or more"),
         (["train", "digits-lt", "--out", "/proc/run", "--set", "epochs=1"], "choose another --out"),
         (["evaluate", "/nowhere"], "not a run folder"),
         (["report", "/nowhere"], "run"),

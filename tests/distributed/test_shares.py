@@ -16,7 +16,7 @@ from evensphere.ops.contrast import batch_info_nce, info_nce
 from evensphere.ops.sinkhorn import shared_plan
 
 SIZES = [3, 4, 1]
-RATES = [0.1, 0.1, None]  # of the running statistics; None is their plain average
+RATES: tuple[float, float, None] = (0.1, 0.2, None)  # of the running statistics; None is their plain average
 
 # what each process does with its share of the rows
 SCRIPT = """
@@ -73,7 +73,8 @@ def given() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def parts(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return in_processes(3, SCRIPT, given, tmp_path_factory.mktemp("shares"))
+    parts: Parts = in_processes(3, SCRIPT, given, tmp_path_factory.mktemp("shares"))
+    return parts
 
 
 def test_shares_of_different_sizes_make_one_batch(given: dict[str, Any], parts: Parts) -> None:

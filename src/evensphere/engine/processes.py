@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from inspect import signature
+from signal import Signals
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +38,7 @@ from torch.distributed.distributed_c10d import _get_default_store
 from torch.nn.parallel import DistributedDataParallel
 
 from evensphere.errors import InputError, TrainingStopped
+from evensphere.ops import collective
 
 T = TypeVar("T")
 
@@ -186,6 +188,12 @@ class Processes:
             self._silent = True
             raise _Lost(_first_line(errors[0]) if errors else "no answer")
         return answers[0]
+
+
+def agreed(asked: Signals | None) -> Signals | None:
+    """The signal that any of the processes was sent, for all of them: they stop at the same step."""
+    number = collective.largest(int(asked or 0))
+    return Signals(number) if number else None
 
 
 class _Lost(RuntimeError):

@@ -19,7 +19,6 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from evensphere.errors import TrainingInterrupted
-from evensphere.ops import collective
 
 _HEARD = tuple(Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in Signals.__members__)
 _ECHO = 0.5  # seconds in which the same request may arrive twice: `timeout` tells a process and then its whole group
@@ -67,12 +66,6 @@ class StopRequest:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
-
-
-def agreed(asked: Signals | None) -> Signals | None:
-    """The signal that any of the processes of a run was sent, for all of them: they stop at the same step."""
-    number = collective.largest(int(asked or 0))
-    return Signals(number) if number else None
 
 
 def interruption(asked: Signals, where: str, requeue: bool = True) -> TrainingInterrupted:

@@ -21,8 +21,8 @@ from evensphere.engine.display import Display
 from evensphere.engine.micro_batches import encode_in_parts, whole_again
 from evensphere.engine.optim import LearningRate
 from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit
-from evensphere.engine.processes import Processes
-from evensphere.engine.stop import StopRequest, agreed, interruption
+from evensphere.engine.processes import Processes, agreed
+from evensphere.engine.stop import StopRequest, interruption
 from evensphere.engine.watchdog import (
     Cause,
     FoundLate,

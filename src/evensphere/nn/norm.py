@@ -25,18 +25,17 @@ class SharedBatchNorm(_BatchNorm):
 
     def forward(self, x: Float[Tensor, "batch c *places"]) -> Float[Tensor, "batch c *places"]:
         if not self.training or collective.world_size() == 1:
-            plain: Tensor = super().forward(x)
-            return plain
-        shared: Tensor = self.normalise(x)
-        return shared
+            y: Tensor = super().forward(x)
+        else:
+            y = self.normalise(x)
+        return y
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def normalise(self, x: Tensor) -> Tensor:
         y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
         if self.track_running_stats:
             self._remember(mean, variance * count / (count - 1))
-        normal: Tensor = y
-        return normal
+        return y  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
