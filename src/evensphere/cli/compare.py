@@ -53,8 +53,8 @@ def run(
     for field, (mine, theirs) in found.sides.differing.items():
         console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}", markup=False)
     for caution in found.cautions:
-        console.print(caution, markup=False)
-    console.print(found.sentence, markup=False)
+        console.print(caution, markup=False, soft_wrap=True)
+    console.print(found.sentence, markup=False, soft_wrap=True)
 
 
 def _table(found: Comparison) -> Any:
@@ -78,7 +78,8 @@ def _table(found: Comparison) -> Any:
             f"{one.p:.2g}",
             "-" if others is None else f"{others.low:+.1f} to {others.high:+.1f}",
         )
-    table.caption = "Interval: other seeds and images. p: sign flips over images, for these encoders."
+    drawn = "other seeds and images" if len(found.sides.pairs) > 1 else "other images"
+    table.caption = f"Interval: {drawn}. p: sign flips over images, for these encoders."
     table.caption_justify = "left"
     return table
 
