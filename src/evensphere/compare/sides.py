@@ -89,8 +89,9 @@ def _usable(folders: Sequence[Path]) -> list[RunRecord]:
 
 
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Setting -> what it is on either side. A data set that merely lies elsewhere is the same; the options of parts that
-    are called differently have nothing in common.
+    """Setting -> what it is on either side.
+
+    A data set that merely lies elsewhere is the same; the options of parts of different names are not compared.
     """
     mine, theirs = settings_of(first), settings_of(second)
     mine["name"], theirs["name"] = first["name"], second["name"]
