@@ -20,7 +20,7 @@ def run(tmp_path: Path, name: str, arm: str = "gh", seed: int = 0, **recipe: obj
 def test_what_differs_is_said_and_how_a_run_was_watched_is_not(tmp_path: Path) -> None:
     a = run(tmp_path, "a", monitor=["knn"], checkpoint_every="1 epochs", workers=3)
     b = run(tmp_path, "b", "base")
-    assert two_sides([a, b]).differing == {"harmonizer.name": ("gh", "none"), "harmonizer.weight": (1.0, None)}
+    assert two_sides([a, b]).differing == {"harmonizer.name": ("gh", "none")}
     assert two_sides([a, b]).cautions == []
 
 

@@ -52,8 +52,13 @@ def run(
     for field, (mine, theirs) in found.sides.differing.items():
         console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}")
     for caution in found.cautions:
+<<<<<<< HEAD
         console.print(caution)
     console.print(found.sentence)
+=======
+        console.print(caution, markup=False, soft_wrap=True)
+    console.print(found.sentence, markup=False, soft_wrap=True)
+>>>>>>> metrics
 
 
 def _table(found: Comparison) -> Any:
@@ -77,7 +82,8 @@ def _table(found: Comparison) -> Any:
             f"{one.p:.2g}",
             "-" if others is None else f"{others.low:+.1f} to {others.high:+.1f}",
         )
-    table.caption = "Interval: other seeds and images. p: sign flips over images, for these encoders."
+    drawn = "other seeds and images" if len(found.sides.pairs) > 1 else "other images"
+    table.caption = f"Interval: {drawn}. p: sign flips over images, for these encoders."
     table.caption_justify = "left"
     return table
 

@@ -89,13 +89,18 @@ def _usable(folders: Sequence[Path]) -> list[RunRecord]:
 
 
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Setting -> what it is on either side. A data set that merely lies elsewhere is the same."""
+    """Setting -> what it is on either side.
+
+    A data set that merely lies elsewhere is the same; the options of parts of different names are not compared.
+    """
     mine, theirs = settings_of(first), settings_of(second)
     mine["name"], theirs["name"] = first["name"], second["name"]
+    fields = [field for field in sorted(mine.keys() | theirs.keys()) if mine.get(field) != theirs.get(field)]
+    renamed = {field.removesuffix("name") for field in fields if field.endswith(".name")}  # "harmonizer."
     return {
         field: (mine.get(field), theirs.get(field))
-        for field in sorted(mine.keys() | theirs.keys())
-        if mine.get(field) != theirs.get(field) and field not in _SILENT
+        for field in fields
+        if field not in _SILENT and (field.endswith("name") or not field.startswith(tuple(renamed)))
     }
 
 
