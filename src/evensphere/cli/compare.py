@@ -52,13 +52,10 @@ def run(
     for field, (mine, theirs) in found.sides.differing.items():
         console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}")
     for caution in found.cautions:
-<<<<<<< HEAD
-        console.print(caution)
-    console.print(found.sentence)
-=======
-        console.print(caution, markup=False, soft_wrap=True)
-    console.print(found.sentence, markup=False, soft_wrap=True)
->>>>>>> metrics
+        console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}", soft_wrap=True)
+    for caution in found.cautions:
+        console.print(caution, soft_wrap=True)
+    console.print(found.sentence, soft_wrap=True)
 
 
 def _table(found: Comparison) -> Any:
