@@ -38,7 +38,7 @@ with collective.shares(len(z1)) as result["images"]:
         result[name] = value.detach(), torch.autograd.grad(value, (z1, z2))
     first, second, third = given["rates"]
     norms = nn.Sequential(
-        nn.BatchNorm2d(3, momentum=first), BatchNormAct2d(3, momentum=second),  # type: ignore[arg-type]
+        nn.BatchNorm2d(3, momentum=first), BatchNormAct2d(3, momentum=second),
         nn.BatchNorm2d(3, affine=False, momentum=third),
     ).double()
     share_batch_norms(norms)
@@ -95,7 +95,7 @@ def test_batch_norm_of_all_is_that_of_one(given: dict[str, Any], parts: Parts) -
     first, second, third = RATES
     norms = nn.Sequential(
         nn.BatchNorm2d(3, momentum=first),
-        BatchNormAct2d(3, momentum=second),  # type: ignore[arg-type]
+        BatchNormAct2d(3, momentum=second),
         nn.BatchNorm2d(3, affine=False, momentum=third),
     ).double()
     images = given["images"].clone().requires_grad_()
@@ -123,7 +123,7 @@ def test_alone_batch_norm_is_torchs() -> None:
     share_batch_norms(shared)
     x = torch.randn(6, 4)
     assert torch.equal(norm(x), shared(x))
-    assert torch.equal(norm.running_var, shared.running_var)  # type: ignore[arg-type]
+    assert torch.equal(norm.running_var, shared.running_var)
     assert list(norm.state_dict()) == list(shared.state_dict())
 
 

@@ -50,8 +50,6 @@ def run(
     console = plain_console(width=110)
     console.print(_table(found))
     for field, (mine, theirs) in found.sides.differing.items():
-        console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}")
-    for caution in found.cautions:
         console.print(f"  {field}: {_shown(mine)} against {_shown(theirs)}", soft_wrap=True)
     for caution in found.cautions:
         console.print(caution, soft_wrap=True)
