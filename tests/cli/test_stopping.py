@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -43,6 +43,14 @@ def evensphere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return int(ended.value.code or 0), capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell has what it starts in the background ignore it, these tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
