@@ -93,7 +93,7 @@ def leaves(state: object, path: str = "") -> dict[str, object]:
 def final_state(run: Path | str) -> dict[str, object]:
     folder = RunDir(run)
     state = torch.load(folder.checkpoint_file(folder.checkpoint_steps()[-1]), weights_only=True)
-    del state["metrics_size"]  # the digits of the logged numbers
+    del state["metrics_size"], state["sha256"]  # which follow the digits of numbers
     return leaves(state)
 
 

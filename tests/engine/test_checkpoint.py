@@ -188,5 +188,5 @@ def test_the_last_k_are_kept(keep: int, tmp_path: Path) -> None:
 
 
 def test_keeping_none_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="keep_checkpoints = 0 was given; it takes a whole number from 1"):
         RECIPE.set(["keep_checkpoints=0"])

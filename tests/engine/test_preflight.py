@@ -55,7 +55,7 @@ def look_ahead(recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch, clock
     """The preflight of a run that is then not trained."""
     found: list[Preflight | None] = []
 
-    def fit(training: Any, run: Any, fabric: Any, console: Any, title: str) -> None:
+    def fit(training: Any, run: Any, fabric: Any, console: Any, *others: Any) -> None:
         found.append(preflight(training, fabric, clock) if clock else preflight(training, fabric))
 
     monkeypatch.setattr(run_module, "fit", fit)
