@@ -47,6 +47,8 @@ def folder(
     Raises InputError for a path that is missing or not a folder, and for fewer than two images to train on.
     """
     roots = _roots([path] if isinstance(path, str | Path) else path)
+    if not roots:
+        raise InputError("An empty list of folders was given; give one folder at least.")
     found = _find_images(roots)
     listing = by_folders(
         " and ".join(map(str, roots)),

@@ -54,6 +54,8 @@ def shards(
     run, which can be resumed. Raises InputError for a path that is not there, and for fewer than two images.
     """
     patterns = [str(path)] if isinstance(path, str | Path) else [str(one) for one in path]
+    if not patterns:
+        raise InputError("An empty list of shards was given; give one at least.")
     files = _files(patterns)
     ending = None if extension is None else "." + extension.lower().lstrip(".")
     skipped: dict[str, str] = {}
