@@ -7,6 +7,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/environment.json      versions, hardware, git revision   RUN/skipped.csv     images that could not be read
     RUN/images.json           which file is image i, and what counts once (no file for whole data sets held in memory)
     RUN/stages/               the runs that a run in stages is made of
+    RUN/diagnosis.json, .html what can be said without labels (see `evensphere diagnose`)
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/validation.json       the same metrics on validation images, by which settings are chosen

@@ -50,13 +50,11 @@ def run_length(total_steps: int, done: int, epochs: int) -> Finding:
     """Whether the run is long enough to say anything."""
     numbers = {"steps": total_steps, "done": done, "epochs": epochs}
     wanted = math.ceil(epochs * ENOUGH_STEPS / max(1, total_steps))
-    title, evidence = (
-        "Was it long enough?",
-        (
-            "Measured (docs/log.md): after 84 steps on 2,640 photos the encoder was worse than an untrained one (kNN "
-            "26.9 against 28.8 %); CIFAR-100-LT still gained after 2,000 steps, and GH's own results are from 20,000 "
-            "and more."
-        ),
+    title = "Was it long enough?"
+    evidence = (
+        "Measured (docs/log.md): after 84 steps on 2,640 photos the encoder was worse than an untrained one (kNN "
+        "26.9 against 28.8 %); CIFAR-100-LT still gained after 2,000 steps, and GH's own results are from 20,000 "
+        "and more."
     )
     if done < total_steps:
         reached = f"The run is at step {done:,} of {total_steps:,}; what follows speaks of the network as it is now."
@@ -137,12 +135,10 @@ def sinkhorn(events: Sequence[Event], harmonizer: Mapping[str, Any]) -> Finding 
         "median_iterations": iterations,
         "unsolved_percent": loose,
     }
-    title, evidence = (
-        "Were GH's labels computed to the end?",
-        (
-            "The error is how far the labels' shares are from pi, summed over the regions (0 to 2). At 1e-4 labels "
-            "differ from those of 300 iterations by a thousandth at most (docs/log.md)."
-        ),
+    title = "Were GH's labels computed to the end?"
+    evidence = (
+        "The error is how far the labels' shares are from pi, summed over the regions (0 to 2). At 1e-4 labels "
+        "differ from those of 300 iterations by a thousandth at most (docs/log.md)."
     )
     if loose > 5:
         return Finding(

@@ -105,14 +105,12 @@ def neighbourhood_finding(near: Neighbourhoods, learnt: bool = True) -> Finding 
     middle = _middle([one.value for one in tenths])
     numbers = {"percent": 100 * overall, "needed": 100 * RELIABLE, "by_tenth": [100 * one.value for one in tenths]}
     chart = _chart("Neighbours that two views of an image share, above chance.", "shared neighbours, %", tenths, 100)
-    title, evidence = (
-        "Does the network know what is alike?",
-        (
-            f"Of each image's {K} nearest images, how many are the same when another crop of it is looked at; chance "
-            "is taken off. Where little is shared, who is near whom is an accident of the crop. On CIFAR-100-LT it "
-            "was 5 to 20 % at all checkpoints, and there neither region sizes nor densities told common classes from "
-            "rare ones (docs/when-gh-hurts.md)."
-        ),
+    title = "Does the network know what is alike?"
+    evidence = (
+        f"Of each image's {K} nearest images, how many are the same when another crop of it is looked at; chance "
+        "is taken off. Where little is shared, who is near whom is an accident of the crop. On CIFAR-100-LT it "
+        "was 8 %, and there neither region sizes nor densities told common classes from rare ones (docs/log.md, "
+        "docs/when-gh-hurts.md)."
     )
     if overall < RELIABLE:
         return Finding(
@@ -158,13 +156,11 @@ def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
     alone = [locations[i] for i in near.density.argsort(stable=True)[:_NAMED].tolist()]
     numbers = {"ratio": ratio, "by_tenth": [one.value for one in tenths], "sparsest": alone}
     chart = _chart("Local density by tenths (minus the log of the mean distance to 10 neighbours).", "density", tenths)
-    title, evidence = (
-        "How unevenly do the images lie?",
-        (
-            "Density is weak evidence of rarity: on CIFAR-100-LT it went with the sizes of the classes at a rank "
-            "correlation of 0.1, hard classes of a balanced set being sparse as well (docs/results.md). Odd pictures "
-            "(blurred, cropped, wrong) are sparse, too."
-        ),
+    title = "How unevenly do the images lie?"
+    evidence = (
+        "Density is weak evidence of rarity: on CIFAR-100-LT its rank correlation with the sizes of the classes "
+        "was below 0.1, and the sparsest tenth held twice the rare classes' share (docs/log.md; docs/results.md). "
+        "Odd pictures (blurred, cropped, wrong) are sparse, too."
     )
     copies = float((near.density > math.log(1e4)).float().mean())
     numbers["copies_percent"] = 100 * copies
@@ -226,8 +222,7 @@ def detail_finding(look: Look, near: Neighbourhoods) -> Finding:
             numbers,
             evidence,
             "What is sparse has been neglected. Train longer, or weigh it up: GH (--arm gh) and bcl were made for "
-            "that; "
-            "compare with a run without them.",
+            "that; compare with a run without them.",
             chart,
         )
     return Finding(
@@ -260,13 +255,11 @@ def trend_finding(course: Sequence[tuple[float, Float[Tensor, " n"]]], tenths: I
         "shared neighbours, %",
         {"sparsest tenth": sparse, "all others": rest},
     )
-    title, evidence = (
-        "How did the sparse images fare?",
-        (
-            "The same images at every checkpoint: the sparsest tenth at the end, by the neighbours that two views "
-            "share. It is no accuracy; on CIFAR-100-LT later checkpoints were better for the rare classes throughout, "
-            "so the last one is the default (docs/results.md, Signals)."
-        ),
+    title = "How did the sparse images fare?"
+    evidence = (
+        "The same images at every checkpoint: the sparsest tenth at the end, by the neighbours that two views "
+        "share. It is no accuracy; on CIFAR-100-LT later checkpoints were better for the rare classes throughout, "
+        "so the last one is the default (docs/results.md, Signals)."
     )
     at = f"{sparse[best]:.0f}{PERCENT} at epoch {course[best][0]:g}"
     if lost and rest[-1] >= rest[best]:
@@ -296,8 +289,7 @@ def trend_finding(course: Sequence[tuple[float, Float[Tensor, " n"]]], tenths: I
         title,
         "ok",
         f"They did not lose: {sparse[0]:.0f}{PERCENT} shared neighbours at epoch {course[0][0]:g}, "
-        f"{sparse[-1]:.0f}{PERCENT} "
-        f"at the end (all others {rest[0]:.0f} and {rest[-1]:.0f}).",
+        f"{sparse[-1]:.0f}{PERCENT} at the end (all others {rest[0]:.0f} and {rest[-1]:.0f}).",
         numbers,
         evidence,
         chart=chart,
