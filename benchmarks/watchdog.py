@@ -21,9 +21,10 @@ from evensphere.bench.rows import summarise, write_rows
 from evensphere.bench.run import _context, _made_up
 from evensphere.bench.subjects import Bench, set_up
 from evensphere.data.source import Splits
+from evensphere.engine.processes import Processes
 from evensphere.engine.watchdog import Watchdog, geometry
 from evensphere.recipes.recipe import get_recipe, with_precision, with_sizes
-from evensphere.recipes.run import build_training, launch
+from evensphere.recipes.run import build_training
 from evensphere.rundir import RunDir
 
 STEP, BUFFERS, GRADIENT, EMBEDDINGS = "step", "copy of the buffers", "look at the gradient", "look at the embeddings"
@@ -62,7 +63,7 @@ def main() -> None:
     recipe = get_recipe("cifar100-lt-small")
     splits = Splits(_made_up(recipe, 10_000))
     recipe = with_precision(with_sizes(recipe, splits.pretrain))
-    fabric = launch(recipe.precision)
+    fabric = Processes().fabric(recipe.precision)
     bench = set_up(recipe, build_training(recipe, splits, splits.pretrain, RunDir(Path.cwd())), fabric)
     measured = interleaved(tasks_of(bench), fabric.device, arguments.seconds)
     rows = [summarise(name, [1000 * value for value in values], "ms") for name, values in measured.items()]

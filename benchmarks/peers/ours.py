@@ -10,7 +10,8 @@ from setting import Setting, pixels
 from evensphere.bench.names import EXACT
 from evensphere.bench.subjects import Bench, bare_step, set_up
 from evensphere.data.source import ArraySource, Splits
-from evensphere.recipes.run import build_training, launch
+from evensphere.engine.processes import Processes
+from evensphere.recipes.run import build_training
 from evensphere.rundir import RunDir
 
 
@@ -28,4 +29,4 @@ def bare(setting: Setting) -> Callable[[], object]:
 def _bench(setting: Setting) -> Bench:
     source = ArraySource("made-up images", pixels(setting.images))
     training = build_training(setting.recipe, Splits(source), source, RunDir(Path.cwd()))
-    return set_up(setting.recipe, training, launch(setting.recipe.precision))
+    return set_up(setting.recipe, training, Processes().fabric(setting.recipe.precision))

@@ -25,8 +25,9 @@ from setting import PRECISIONS, RECIPES, Setting
 from subject import SUBJECTS
 
 from evensphere.bench.rows import Row, summarise, write_rows
+from evensphere.engine.processes import Processes
 from evensphere.recipes.recipe import get_recipe, with_precision
-from evensphere.recipes.run import environment, launch
+from evensphere.recipes.run import environment
 
 OURS, BARE, LIGHTLY, PLAIN = SUBJECTS
 _LEAST_SECONDS = 1.5  # of one measurement
@@ -116,7 +117,7 @@ def rows(measured: Mapping[Key, Sequence[float]], batch: int) -> list[Row]:
 
 
 def context(setting: Setting) -> dict[str, Any]:
-    around = environment(launch("32-true"))
+    around = environment(Processes().fabric())
     return {
         **{name: value for name, value in setting._asdict().items() if name != "precision"},
         "made_up": True,
