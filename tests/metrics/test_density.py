@@ -11,7 +11,12 @@ from torch.nn.functional import normalize
 
 import evensphere.metrics.density as density_module
 from evensphere.errors import InputError
-from evensphere.metrics.density import density_deciles, knn_density, nearest_neighbours
+from evensphere.metrics.density import (
+    density_deciles,
+    knn_density,
+    nearest_neighbours,
+    neighbourhood_consistency,
+)
 
 
 def points(count: int, width: int, seed: int = 0) -> Tensor:
@@ -79,3 +84,23 @@ def test_equal_densities_are_ranked_by_order() -> None:
 def test_what_has_no_neighbours_is_refused(features: Tensor, k: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
         knn_density(features, k)
+
+
+def test_views_agree_fully_by_chance_or_in_between() -> None:
+    features, k = points(300, 6), 5
+    own = nearest_neighbours(features, k)
+    assert neighbourhood_consistency(own, own).tolist() == pytest.approx([1.0] * 300)
+    others = neighbourhood_consistency(own, nearest_neighbours(points(300, 6, seed=1), k))
+    assert abs(float(others.mean())) < 0.02
+    noisy = nearest_neighbours(features + 0.1 * points(300, 6, seed=2), k)
+    found = neighbourhood_consistency(own, noisy)
+    for i in range(0, 300, 50):
+        shared = len(set(own.index[i].tolist()) & set(noisy.index[i].tolist())) / k
+        assert float(found[i]) == pytest.approx((shared - k / 299) / (1 - k / 299), abs=1e-6)
+    assert 0.2 < float(found.mean()) < 0.9
+
+
+def test_neighbours_that_are_everyone_cannot_agree_or_disagree() -> None:
+    everyone = nearest_neighbours(points(5, 4), k=4)
+    with pytest.raises(InputError, match="at least 6 images"):
+        neighbourhood_consistency(everyone, everyone)

@@ -27,7 +27,7 @@ class Neighbours(NamedTuple):
     index: int64 [n, k]. similarity: their cosines, float32 [n, k].
     """
 
-    index: Int64[Tensor, "n k"]
+    index: Int64[Tensor, "n k"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on neighbours
     similarity: Float[Tensor, "n k"]
 
 
@@ -81,3 +81,18 @@ def density_deciles(density: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     return rank * DECILES // max(1, len(order))
+
+
+def neighbourhood_consistency(first: Neighbours, second: Neighbours) -> Float[Tensor, " n"]:
+    """How far two views of an image agree on who is like it: the share of its k neighbours that are the same in both,
+    corrected for chance, so 1 is all of them and 0 (on average) what random neighbours share.
+
+    first, second: of the same n images, with the same k < n - 1 (InputError otherwise: then all are neighbours). Where
+    all features are one point neighbours are arbitrary, and so is this.
+    """
+    count, k = first.index.shape
+    if k >= count - 1:
+        raise InputError(f"{k} neighbours among {count} images are all there are; give at least {k + 2} images.")
+    shared = (first.index[:, :, None] == second.index[:, None, :]).any(2).float().mean(1)
+    chance = k / (count - 1)
+    return (shared - chance) / (1 - chance)
