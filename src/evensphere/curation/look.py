@@ -18,11 +18,13 @@ from evensphere.data.duplicates import Fingerprints
 from evensphere.data.source import Pixels, Source
 from evensphere.engine.embed import embed, readable_again
 from evensphere.errors import InputError
-from evensphere.metrics.consistency import neighbourhood_consistency
+from evensphere.metrics.density import nearest_neighbours, neighbourhood_consistency
 from evensphere.recipes.frozen import Frozen
 
+NEIGHBOURS = 10  # that an image is compared with
 RELIABLE = 30  # percent of shared neighbours below which an embedding is not to be trusted with this
 
+_PER_NEIGHBOUR = 20  # leaders for each neighbour asked for, so that few are shared by chance
 _LEVELS = 64  # of the histogram whose entropy is taken
 _LOOKED_AT = 128  # pixels along the short side that are looked at; the same tell as much as all
 
@@ -80,13 +82,23 @@ class Look:
 
     @cached_property
     def consistency(self) -> Float[Tensor, " l"] | None:
+<<<<<<< HEAD
         """How far the leaders' neighbours are the same in both views, in [0, 1] (see metrics/consistency.py)."""
         first, second = self.views
         return neighbourhood_consistency(first[self.leaders], second[self.leaders])
+=======
+        """How far the leaders' neighbours are the same in both views: 1 for all of them, 0 for as many as by chance
+        (see metrics/density.py). None for fewer than 20 leaders, of which nothing can be said."""
+        k = min(NEIGHBOURS, len(self.leaders) // _PER_NEIGHBOUR)
+        if k == 0:
+            return None
+        first, second = (nearest_neighbours(view[self.leaders], k) for view in self.views)
+        return neighbourhood_consistency(first, second)
+>>>>>>> rare
 
     @property
     def reliability(self) -> float | None:
-        """Percent of neighbours that are the same in both views, None where there are too few images to tell."""
+        """Percent of neighbours that are the same in both views beyond chance, None for too few images to tell."""
         return None if self.consistency is None else 100 * float(self.consistency.mean())
 
     @property
@@ -98,6 +110,14 @@ class Look:
         if self.reliability < RELIABLE:
             return f"Not reliable here: only {shared}, by {self.made_by}; {RELIABLE} % or more is wanted."
         return f"Reliable here as far as can be told without labels: {shared}, by {self.made_by}."
+
+    @property
+    def short_verdict(self) -> str:
+        """The same in a few words."""
+        if self.reliability is None:
+            return "too few images to tell how reliable this is"
+        shared = f"{self.reliability:.0f} % of neighbours shared by two views"
+        return f"not reliable here: {shared}" if self.reliability < RELIABLE else shared
 
     def pictures(self, wanted: Sequence[int]) -> Source:
         """Where some of the images can be read again, by their numbers `index`."""

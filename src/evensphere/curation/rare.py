@@ -21,8 +21,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from evensphere.curation.hierarchy import k_means
+<<<<<<< HEAD
 from evensphere.curation.look import RELIABLE, Look, look_at
 from evensphere.curation.written import are_files, export_picture, write_table
+=======
+from evensphere.curation.look import NEIGHBOURS, RELIABLE, Look, look_at
+from evensphere.curation.written import are_files, export_picture, new_folder, write_table
+>>>>>>> rare
 from evensphere.data.contact_sheet import draw_tiles
 from evensphere.data.source import Source
 from evensphere.disk import atomic_write, make_folder
@@ -32,7 +37,6 @@ from evensphere.recipes.frozen import frozen
 from evensphere.rundir import RunDir
 from evensphere.spreadsheet import Cell
 
-NEIGHBOURS = 10  # whose distance is an image's sparsity
 _TOO_CLOSE = 3  # nearest neighbours of a chosen image that are not chosen beside it
 _IMAGES_OF_A_REGION, _REGIONS = 50, 100  # on average, and at most
 _SHOWN = 400  # pictures on a sheet
@@ -185,7 +189,7 @@ def _alone(look: Look) -> Bool[Tensor, " n"]:
         return alone
     assert look.consistency is not None
     far = torch.stack([_far_out(view[look.leaders]) for view in look.views]).all(0)
-    alone[look.leaders] = far & (look.consistency == 0)
+    alone[look.leaders] = far & (look.consistency <= 0)
     return alone
 
 
@@ -207,7 +211,7 @@ def write_rare(found: Rare, out: Path) -> list[Path]:
     atomic_write(out / "reliability.txt", found.look.verdict + "\n")
     pictures = found.look.pictures([find.number for find in (*found.rare, *found.junk)])
     headings = {
-        "rare": f"The {len(found.rare):,} rarest of {len(found.look.index):,} images. {found.look.verdict}",
+        "rare": f"The {len(found.rare):,} rarest of {len(found.look.index):,} images ({found.look.short_verdict})",
         "junk": f"{len(found.junk):,} images set apart, suspected to be broken or to show nothing",
     }
     written = [out / "reliability.txt"]
@@ -246,7 +250,7 @@ def _export(found: Rare, finds: Sequence[Find], pictures: Source, folder: Path, 
 
 def _draw(found: Rare, finds: Sequence[Find], heading: str, pictures: Source, file: Path) -> None:
     """A sheet: above each picture its rank and its score, or why it is junk."""
-    of_all = "" if len(finds) <= _SHOWN else f" The first {_SHOWN:,}:"
+    of_all = "" if len(finds) <= _SHOWN else f"; the first {_SHOWN:,}"
     rare = finds is found.rare
     tiles = [
         (f"{rank}. {one.score:.1f} x" if rare else f"{rank}. {one.why}", int(found.look.index[one.number]))

@@ -202,8 +202,13 @@ def estimate(values: Sequence[float]) -> Estimate:
 def lift(line: Line, score: str, budget: int) -> float:
     """Rare images among the first of a list, over what is expected of a random one."""
     found: int = line["found"][score][str(budget)][0]
+<<<<<<< HEAD
     share: float = line["rare_share"]
     return found / min(budget, int(line["images"])) / share
+=======
+    images: int = min(budget, line["images"])
+    return found / images / float(line["rare_share"])
+>>>>>>> rare
 
 
 def _rows_of(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
@@ -235,7 +240,7 @@ def _precisions(lines: Sequence[Line]) -> Rows:
         cells = []
         for budget in BUDGETS:
             images, classes = (mean(x["found"][score][str(budget)][i] for x in mine) for i in (0, 1))
-            cells.append(f"{100 * images / budget:.1f} % ({classes:.1f})")
+            cells.append(f"{100 * images / min(budget, mine[0]['images']):.1f} % ({classes:.1f})")
         rows.append([f"{ARMS[arm]}: {SCORES[score]}", *cells, str(len(mine))])
     shares = {ARMS[x["arm"]] if x["arm"] == "balanced" else "long-tailed": 100 * x["rare_share"] for x in lines}
     for name, share in shares.items():
