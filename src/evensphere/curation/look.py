@@ -82,11 +82,6 @@ class Look:
 
     @cached_property
     def consistency(self) -> Float[Tensor, " l"] | None:
-<<<<<<< HEAD
-        """How far the leaders' neighbours are the same in both views, in [0, 1] (see metrics/consistency.py)."""
-        first, second = self.views
-        return neighbourhood_consistency(first[self.leaders], second[self.leaders])
-=======
         """How far the leaders' neighbours are the same in both views: 1 for all of them, 0 for as many as by chance
         (see metrics/density.py). None for fewer than 20 leaders, of which nothing can be said."""
         k = min(NEIGHBOURS, len(self.leaders) // _PER_NEIGHBOUR)
@@ -94,7 +89,6 @@ class Look:
             return None
         first, second = (nearest_neighbours(view[self.leaders], k) for view in self.views)
         return neighbourhood_consistency(first, second)
->>>>>>> rare
 
     @property
     def reliability(self) -> float | None:

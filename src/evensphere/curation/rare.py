@@ -21,13 +21,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from evensphere.curation.hierarchy import k_means
-<<<<<<< HEAD
-from evensphere.curation.look import RELIABLE, Look, look_at
-from evensphere.curation.written import are_files, export_picture, write_table
-=======
 from evensphere.curation.look import NEIGHBOURS, RELIABLE, Look, look_at
-from evensphere.curation.written import are_files, export_picture, new_folder, write_table
->>>>>>> rare
+from evensphere.curation.written import are_files, export_picture, write_table
 from evensphere.data.contact_sheet import draw_tiles
 from evensphere.data.source import Source
 from evensphere.disk import atomic_write, make_folder

@@ -202,13 +202,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def lift(line: Line, score: str, budget: int) -> float:
     """Rare images among the first of a list, over what is expected of a random one."""
     found: int = line["found"][score][str(budget)][0]
-<<<<<<< HEAD
-    share: float = line["rare_share"]
-    return found / min(budget, int(line["images"])) / share
-=======
     images: int = min(budget, line["images"])
     return found / images / float(line["rare_share"])
->>>>>>> rare
 
 
 def _rows_of(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
