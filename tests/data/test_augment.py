@@ -395,7 +395,7 @@ def test_other_numbers_of_channels_take_brightness(channels: int) -> None:
         ({"num_views": 0}, "num_views = 0"),
         ({"local_views": -1}, "local_views = -1"),
         ({"local_views": 1, "local_size": 16}, "told apart"),
-        ({"local_views": 1, "local_size": 1}, "size = 1"),
+        ({"local_views": 1, "local_size": 1}, "size is 1"),
         ({"local_scale": (0.5, 0.4)}, "local_scale"),
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"scale": (0.5, 1.1)}, "scale"),
