@@ -269,7 +269,7 @@ def _take_step(
     numbers = training.numbers(batch, fabric.device)
     training.method.after_step(numbers, output, progress)
     training.harmonizer.after_step(output.embeddings, numbers, progress)
-    shape = geometry(output.embeddings[0]) if _is_logged(training, progress) else {}
+    shape = geometry(collective.gather(output.embeddings[0].detach())) if _is_logged(training, progress) else {}
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs, **shape}
 
 
