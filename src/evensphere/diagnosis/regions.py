@@ -105,7 +105,7 @@ def sizes_finding(regions: Regions) -> Finding:
     title = "How do the images divide into regions?"
     evidence = (
         "A region is a part of the space, not a class: on CIFAR-100-LT the size of an image's region had no rank "
-        "correlation (-0.01) with the size of its class (docs/log.md; docs/results.md)."
+        "correlation (-0.02 and 0.00) with the size of its class (docs/log.md; docs/results.md)."
     )
     if effective < 2 or float(shares[0]) > 0.5:
         return Finding(

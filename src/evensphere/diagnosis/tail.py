@@ -109,7 +109,7 @@ def neighbourhood_finding(near: Neighbourhoods, learnt: bool = True) -> Finding 
     evidence = (
         f"Of each image's {K} nearest images, how many are the same when another crop of it is looked at; chance "
         "is taken off. Where little is shared, who is near whom is an accident of the crop. On CIFAR-100-LT it "
-        "was 8 %, and there neither region sizes nor densities told common classes from rare ones (docs/log.md, "
+        "was 3 to 8 %, and there neither region sizes nor densities told common classes from rare ones (docs/log.md, "
         "docs/when-gh-hurts.md)."
     )
     if overall < RELIABLE:
@@ -159,7 +159,8 @@ def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
     title = "How unevenly do the images lie?"
     evidence = (
         "Density is weak evidence of rarity: on CIFAR-100-LT its rank correlation with the sizes of the classes "
-        "was below 0.1, and the sparsest tenth held twice the rare classes' share (docs/log.md; docs/results.md). "
+        "was below 0.1, and the sparsest tenth held about a third more of the rare classes than its share, hardly more "
+        "than on balanced data (docs/results.md). "
         "Odd pictures (blurred, cropped, wrong) are sparse, too."
     )
     copies = float((near.density > math.log(1e4)).float().mean())

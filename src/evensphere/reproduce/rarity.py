@@ -184,11 +184,11 @@ class Estimate(NamedTuple):
 
     @property
     def low(self) -> float:
-        return self.mean - (self.margin or float("inf"))
+        return self.mean - (float("inf") if self.margin is None else self.margin)
 
     @property
     def high(self) -> float:
-        return self.mean + (self.margin or float("inf"))
+        return self.mean + (float("inf") if self.margin is None else self.margin)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
