@@ -316,7 +316,7 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
     if head not in settable:
         raise unknown_name("setting", head, settable)
     changed: dict[str, Any]
-    if head == "method" and value in STAGES:
+    if path == "method" and isinstance(value, str) and value in STAGES:
         raise InputError(f"{value} is no method but stages on top of any; write --set stages={value}.")
     if head in KINDS:
         changed = {head: _set_part(getattr(recipe, head), path, option, value) if dot else _named(head, value)}
