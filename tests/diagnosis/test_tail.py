@@ -99,6 +99,17 @@ def test_a_tail_that_gets_worse_is_a_warning_and_one_that_gets_better_is_not() -
     assert "while the others got better" in found.sentence
 
 
+def test_where_views_do_not_agree_nothing_local_is_called_fine() -> None:
+    blurred = seen(FEATURES, 2.0)
+    near = neighbourhoods(blurred)
+    found = trend_finding(consistencies([2.0, 2.0]), near.tenths)
+    assert found is not None
+    assert found.level == "info"
+    assert "Not reliable here" in found.sentence
+    assert "not reliable here" in density_finding(near, NAMES).sentence
+    assert "not reliable" not in density_finding(neighbourhoods(seen(FEATURES, 0.05)), NAMES).sentence
+
+
 def test_the_interval_of_a_tenth_is_that_of_its_mean() -> None:
     values, tenths = cloud(1000, 1)[:, 0], torch.arange(1000) // 100
     for tenth, (mean, low, high) in enumerate(by_tenth(values, tenths)):

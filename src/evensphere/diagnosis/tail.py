@@ -178,12 +178,13 @@ def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
             "lets a burst count once in GH's statistics.",
             chart,
         )
+    trusted = near.reliable is None or near.reliable >= RELIABLE
     return Finding(
         "density",
         title,
         "info",
-        f"The neighbours of the sparsest tenth are {ratio:.1f} times as far away as those of the densest. Most alone: "
-        f"{listing(alone[:_SAID])}.",
+        f"The neighbours of the sparsest tenth are {ratio:.1f} times as far away as those of the densest. Most alone"
+        f"{'' if trusted else ' (not reliable here)'}: {listing(alone[:_SAID])}.",
         numbers,
         evidence,
         f"Look at these ({_NAMED} are in diagnosis.json): what is rare is among such images, with what is merely odd.",
@@ -284,6 +285,17 @@ def trend_finding(course: Sequence[tuple[float, Float[Tensor, " n"]]], tenths: I
             evidence,
             f"Compare the checkpoint of epoch {course[best][0]:g} on labelled images; train with a lower rate.",
             chart,
+        )
+    if sparse[-1] < 100 * RELIABLE and rest[-1] < 100 * RELIABLE:
+        return Finding(
+            "trend",
+            title,
+            "info",
+            f"Not reliable here: shared neighbours were {sparse[0]:.0f}{PERCENT} at epoch {course[0][0]:g} and "
+            f"{sparse[-1]:.0f}{PERCENT} at the end, too few to tell (all others {rest[0]:.0f} and {rest[-1]:.0f}).",
+            numbers,
+            evidence,
+            chart=chart,
         )
     return Finding(
         "trend",
