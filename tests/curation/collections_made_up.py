@@ -35,5 +35,6 @@ def look_of(features: Tensor, groups: Tensor | None = None, views: tuple[Tensor,
         contrast=np.full(n, 60.0),
         entropy=np.full(n, 4.0),
         aspect=np.full(n, 1.0),
+        cut=np.zeros(n),
         made_by="nobody",
     )

@@ -33,11 +33,12 @@ class PixelFacts:
     """What an image's pixels show, whatever they show; filled in any order, by any thread.
 
     contrast: standard deviation of the brightness, in levels of 255. entropy: of its histogram, in bits, 0 to 6.
-    aspect: long side over short. All float64 [N], nan for images not seen.
+    aspect: long side over short. cut: share of the rows, from the lowest up, that are all of one colour, as a file that
+    was cut short leaves them. All float64 [N], nan for images not seen.
     """
 
     def __init__(self, num_images: int) -> None:
-        self.contrast, self.entropy, self.aspect = np.full((3, num_images), np.nan)
+        self.contrast, self.entropy, self.aspect, self.cut = np.full((4, num_images), np.nan)
 
     def see(self, i: int, image: Pixels) -> None:
         step = max(1, min(image.shape[1:]) // _LOOKED_AT)
@@ -48,6 +49,8 @@ class PixelFacts:
         self.contrast[i] = max(brightness.std(), *(plane.std() for plane in levels))
         self.entropy[i] = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
         self.aspect[i] = max(image.shape[1:]) / min(image.shape[1:])
+        other_rows = np.flatnonzero((pixels != pixels[:, -1:, -1:]).any(axis=(0, 2)))
+        self.cut[i] = 1 - (other_rows[-1] + 1 if len(other_rows) else 0) / pixels.shape[1]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Look:
     source, index: where they come from and their numbers there. locations: in words.
     features, views: unit rows of the whole image and of two random views of it; zero where the encoder failed.
     finite: whether it did not. groups: which images are takes of one thing, numbered from 0 by first appearance.
-    contrast, entropy, aspect: see `PixelFacts`. made_by: the encoder in words.
+    contrast, entropy, aspect, cut: see `PixelFacts`. made_by: the encoder in words.
     """
 
     source: Source
@@ -70,6 +73,7 @@ class Look:
     contrast: ndarray
     entropy: ndarray
     aspect: ndarray
+    cut: ndarray
     made_by: str
 
     @cached_property
@@ -146,6 +150,7 @@ def look_at(frozen: Frozen, progress: Callable[[int, int], None] | None = None) 
         contrast=facts.contrast[index],
         entropy=facts.entropy[index],
         aspect=facts.aspect[index],
+        cut=facts.cut[index],
         made_by=frozen.made_by,
     )
 

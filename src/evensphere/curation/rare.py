@@ -149,6 +149,7 @@ def _why(look: Look, score: float, i: int) -> str:
 
 _BLANK = 2.0  # levels of contrast: noise and rounding
 _FAINT, _FLAT_BITS, _LONG = 6.0, 1.0, 4.0  # levels of contrast, bits of entropy, long side over short
+_CUT = 0.25  # of the rows are of one colour
 _UNUSUAL = 4.0  # times less contrast (or entropy), or longer, than the median image: else the collection is like that
 _FENCE = 3.0  # interquartile ranges below the lower quartile (Tukey's far out)
 
@@ -165,11 +166,13 @@ def _junk(look: Look) -> dict[int, str]:
     faint = (contrast < _FAINT) & (_UNUSUAL * contrast < np.median(contrast))
     flat = (entropy < _FLAT_BITS) & (_UNUSUAL * entropy < np.median(entropy))
     long = (aspect > _LONG) & (aspect > _UNUSUAL * np.median(aspect))
+    cut = (look.cut > _CUT) & (look.cut > _UNUSUAL * np.median(look.cut))
     suspect(~look.finite, lambda i: "the encoder fails at it")
     suspect(contrast < _BLANK, lambda i: "blank")
     suspect(faint, lambda i: f"hardly any contrast ({contrast[i]:.1f} of 255 levels)")
     suspect(flat, lambda i: f"hardly any detail ({entropy[i]:.1f} bits)")
     suspect(long, lambda i: f"{aspect[i]:.0f} times as long as wide")
+    suspect(cut, lambda i: f"the lower {100 * look.cut[i]:.0f} % are of one colour")
     suspect(_alone(look), lambda i: "like nothing else, and never twice in the same company")
     return reasons
 
