@@ -21,7 +21,7 @@ from typing import Any
 from evensphere.errors import TrainingInterrupted
 
 _HEARD = tuple(Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in Signals.__members__)
-_ECHO = 0.5  # seconds in which the same request may arrive twice: `timeout` tells a process and then its whole group
+_ECHO = 2.0  # seconds in which the same request may be heard twice: `timeout` tells a process and then its whole group
 
 
 class StopRequest:

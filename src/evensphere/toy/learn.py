@@ -25,7 +25,7 @@ Arm = Literal["plain", "gh"]
 ARMS: dict[Arm, str] = {"plain": "InfoNCE", "gh": "InfoNCE + GH"}
 
 COUNTS = (1000, 100, 10)  # points of each cluster: the head, the middle, the tail
-STEPS = 1500
+STEPS = 600
 BATCH = 256
 SPREAD = 0.25  # of a cluster, whose centre is at distance 1 from the origin
 NOISE = 0.1  # what tells the two views of a point apart
