@@ -9,6 +9,7 @@ flatness  effective number of clusters before and after, of another clustering t
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -198,4 +199,6 @@ def draw_flatness(curated: Curated, file: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    atomic_write(file, png.getvalue())

@@ -25,7 +25,7 @@ from evensphere.curation.look import NEIGHBOURS, RELIABLE, Look, look_at
 from evensphere.curation.written import are_files, export_picture, write_table
 from evensphere.data.contact_sheet import draw_tiles
 from evensphere.data.source import Source
-from evensphere.disk import atomic_write, make_folder
+from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.errors import InputError
 from evensphere.metrics.density import Neighbours, density_of, nearest_neighbours
 from evensphere.recipes.frozen import frozen
@@ -217,7 +217,7 @@ def write_rare(found: Rare, out: Path) -> list[Path]:
         table, sheet = out / f"{name}.csv", out / f"{name}.png"
         exported = None if are_files(found.look.source) else _export(found, finds, pictures, out / "pictures", name)
         _write_list(found, finds, exported, table)
-        sheet.unlink(missing_ok=True)  # of an earlier time, with other pictures
+        remove(sheet)  # of an earlier time, with other pictures
         if finds:
             _draw(found, finds, headings[name], pictures, sheet)
         written += [table, sheet] if finds else [table]

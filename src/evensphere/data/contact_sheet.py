@@ -57,7 +57,9 @@ def draw_tiles(source: Source, heading: str, tiles: Sequence[tuple[str, int]], f
     in the source)."""
     groups = [(_begun(words, _font(13), _TILE), [i]) for words, i in tiles]
     rows = [_Row("", groups[start : start + COLUMNS]) for start in range(0, len(groups), COLUMNS)]
-    _draw(source, [_Row(heading, []), *rows]).save(file)
+    png = io.BytesIO()
+    _draw(source, [_Row(heading, []), *rows]).save(png, format="png")
+    atomic_write(file, png.getvalue())
 
 
 def _burst_rows(bursts: Sequence[Sequence[int]]) -> list[_Row]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from evensphere.data.source import Source, Splits, take
 from evensphere.diagnosis.look import Look, Revisited
+from evensphere.disk import append, make_folder
 from evensphere.engine.evaluate import extract
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
@@ -55,7 +56,7 @@ def measure(folders: Sequence[Path], out: Path, data: str | None = None) -> list
     """
     known = read_signals(out)
     done = {(line["run"], line["step"]) for line in known}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     for run in _finished(folders):
         recipe = run.read_recipe()
         kept = [step for step in run.checkpoint_steps() if step % recipe["resolved"]["steps_per_epoch"] == 0]
@@ -66,8 +67,7 @@ def measure(folders: Sequence[Path], out: Path, data: str | None = None) -> list
         for step in left:
             line = _measure(revisited, step, last=step == kept[-1])
             known.append(line)
-            with out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append(out, json.dumps(line) + "\n")
             print(
                 f"{run.path.name}, step {step}: {line['accuracies']['knn']['few']:.1f} % of the few by kNN", flush=True
             )
