@@ -197,6 +197,7 @@ def _take_steps(
                 if not is_out_of_memory(error):
                     raise
                 let_go(error)
+                display.say("There is not enough memory for this batch; looking for micro-batches that fit.")
                 raise InputError(_what_fits(training, run, step_module, batch, progress, fabric)) from error
             else:
                 _log(training, run, progress, record, display)
