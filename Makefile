@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# tests run in as many processes as there are cores, each of which computes in one thread
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=worksteal
 
 .PHONY: quickstart test slow soak lint types results clean
 
@@ -9,13 +11,13 @@ quickstart: $(VENV)/installed
 	$(BIN)/evensphere quickstart
 
 test: $(VENV)/installed-test lint types
-	$(BIN)/pytest --durations=10
+	$(PYTEST) --durations=10
 
 slow: $(VENV)/installed-test
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow --durations=10
 
 soak: $(VENV)/installed-test
-	$(BIN)/pytest -m soak
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak -s
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check src tests examples benchmarks
