@@ -57,6 +57,27 @@ LINES = st.lists(
 ).map("\n".join)
 
 
+# odd, but within what a run may be asked for: most of these are trained
+ODDITIES = st.lists(
+    st.one_of(
+        st.builds("method={}".format, _METHODS),
+        st.builds("optimizer={}".format, st.sampled_from(["sgd", "lars", "adamw", "asam"])),
+        st.builds("precision={}".format, st.sampled_from(["32-true", "64-true", "bf16-mixed"])),
+        st.builds("harmonizer.anchors={}".format, st.integers(2, 60)),
+        st.builds("harmonizer.queue={}".format, st.integers(0, 300)),
+        st.builds("harmonizer.{}={}".format, st.sampled_from(["warm_up", "ramp", "weight"]), st.floats(0, 1)),
+        st.builds("schedule.learning_rate={}".format, st.floats(1e-6, 1e6)),
+        st.builds("views.size={}".format, st.integers(2, 20)),
+        st.builds("views.{}={}".format, st.sampled_from(["flip", "blur", "solarize"]), st.floats(0, 1)),
+        st.builds("batch_size={}".format, st.integers(2, 700)),
+        st.builds("backbone.{}={}".format, st.sampled_from(["width", "blocks", "stages"]), st.integers(1, 4)),
+        st.builds("{}={}".format, st.sampled_from(["metrics", "monitor"]), st.sampled_from(["knn", "", "knn,knn"])),
+        st.builds("seed={}".format, st.integers(0, 2**63 - 1)),
+    ),
+    max_size=4,
+)
+
+
 def run_folder(content: dict[str, Any]) -> bytes:
     """A run folder's files as text, for the target `report`."""
     texts = {
@@ -84,8 +105,9 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "report": json_mutations(seeds.RUN_FILES).filter(lambda value: isinstance(value, dict)).map(run_folder),
     "training": st.builds(
         lambda chosen, pictures: as_bytes({"settings": chosen, "images": [picture.hex() for picture in pictures]}),
-        SETTINGS,
-        st.just([]) | st.lists(mutations(*seeds.IMAGES), min_size=4, max_size=24),
+        ODDITIES,
+        st.just([])
+        | st.lists(mutations(*seeds.IMAGES), max_size=8).map(lambda some: [*some, *seeds.IMAGES[: 2 + len(some)]]),
     ),
 }
 BY_DEFAULT = {"report": 15, "recipe": 60, "settings": 60}  # slower ones; 100 of the others
