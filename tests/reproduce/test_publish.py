@@ -10,6 +10,7 @@ from evensphere.reproduce.run import reproduce
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_what_is_kept_makes_the_same_tables(tmp_path: Path) -> None:
     folder = reproduce("pilot", "tiny", seeds=1, out=tmp_path / "runs")
     keep("pilot", "tiny", folder, tmp_path / "archive")

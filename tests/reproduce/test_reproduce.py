@@ -26,6 +26,7 @@ def written(folder: Path) -> dict[str, int]:
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
 
 
+@pytest.mark.slow
 def test_an_interrupted_table_goes_on_and_no_cell_is_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
