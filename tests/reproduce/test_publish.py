@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from evensphere.reproduce.publish import keep, publish
 from evensphere.reproduce.run import reproduce
 
