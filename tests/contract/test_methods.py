@@ -31,7 +31,16 @@ PROGRESS = Progress(43, 4, 80)  # epoch 10: beyond what a method keeps still at 
 INDEX = torch.arange(B)
 
 # Where the recipe's learning rate, 0.3, does not suit a method: MoCo's paper has 0.0075 for this batch.
-RATES = {"moco": 0.06, "byol": 0.03, "simsiam": 0.06, "moco-v3": 0.06, "nnclr": 0.06, "swav": 0.03, "vicreg": 0.01}
+RATES = {
+    "moco": 0.06,
+    "byol": 0.03,
+    "simsiam": 0.06,
+    "moco-v3": 0.06,
+    "nnclr": 0.06,
+    "swav": 0.03,
+    "vicreg": 0.01,
+    "pmsn": 0.1,
+}
 
 # Sizes made for millions of images, cut to a few hundred digits; and GH's weight where the method's own gradient is a
 # tenth of SimCLR's, measured against GH's at the encoder.
