@@ -32,14 +32,8 @@ INDEX = torch.arange(B)
 
 # Where the recipe's learning rate, 0.3, does not suit a method: MoCo's paper has 0.0075 for this batch.
 RATES = {
-    "moco": 0.06,
-    "byol": 0.03,
-    "simsiam": 0.06,
-    "moco-v3": 0.06,
-    "nnclr": 0.06,
-    "swav": 0.03,
-    "vicreg": 0.01,
-    "pmsn": 0.1,
+    **{"moco": 0.06, "byol": 0.03, "simsiam": 0.06, "moco-v3": 0.06, "nnclr": 0.06},
+    **{"swav": 0.03, "vicreg": 0.01, "pmsn": 0.1},
 }
 
 # Sizes made for millions of images, cut to a few hundred digits; and GH's weight where the method's own gradient is a
