@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# tests run in as many processes as there are cores, each of which computes in one thread
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadgroup
+# tests run in as many processes as there are cores, a file of them in one, each of which computes in one thread
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 .PHONY: quickstart test slow soak lint types results clean
 

@@ -20,8 +20,6 @@ from evensphere.engine.processes import Processes
 from evensphere.methods import METHODS
 from evensphere.rundir import RunDir
 
-pytestmark = pytest.mark.xdist_group("same run")  # one process makes the runs that all tests here look at
-
 IMAGES = 61  # in batches of 16: three full ones and one of 13, which no number of processes shares alike
 
 RUN = [
