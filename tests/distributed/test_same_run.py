@@ -39,7 +39,12 @@ ONE_STEP = [
 SIZES = {
     "moco": ["method.queue_size=40", "method.momentum=0.9", "method.symmetric=true"],
     "byol": ["method.hidden_dim=16", "method.momentum=0.9"],
-    "simsiam": ["method.hidden_dim=16", "method.predictor_dim=8"],
+    "simsiam": [  # its gradients grow with every step, and with them what rounding left
+        "method.hidden_dim=16",
+        "method.predictor_dim=8",
+        "schedule.learning_rate=0.005",
+        "schedule.middle=0.003",
+    ],
     "moco-v3": ["method.hidden_dim=16", "method.momentum=0.9"],
     "nnclr": ["method.queue_size=40", "method.hidden_dim=16", "method.predictor_dim=16"],
     "ts": ["method.period=4 epochs"],
@@ -97,30 +102,30 @@ def final_state(run: Path | str) -> dict[str, object]:
     return leaves(state)
 
 
-def differences(run: Path | str, other: Path | str, tolerance: float) -> list[str]:
+def differences(run: Path | str, other: Path | str, tolerance: float, least: float = 1e-3) -> list[str]:
     """Where the final checkpoints of two runs, which hold weights, the optimiser's momentum (and so gradients), twins,
-    memories, pi and more, are further apart than allowed, in proportion to the largest number of a tensor. Numbers of
-    single precision, in which memories are kept, may differ in their last bits."""
+    memories, pi and more, are further apart than allowed, in proportion to the largest number of a tensor, or to
+    `least`. Numbers of single precision, in which memories are kept, may differ in their last bits."""
     state, theirs = final_state(run), final_state(other)
     assert state.keys() == theirs.keys()
-    return [name for name, value in state.items() if not _close(value, theirs[name], tolerance)]
+    return [name for name, value in state.items() if not _close(value, theirs[name], tolerance, least)]
 
 
-def _close(value: object, other: object, tolerance: float) -> bool:
+def _close(value: object, other: object, tolerance: float, least: float) -> bool:
     if not isinstance(value, Tensor) or not isinstance(other, Tensor):
         return value == other
     if not value.is_floating_point():
         return torch.equal(value, other)
     allowed = max(tolerance, 0.0 if value.dtype == torch.float64 else 1e-6)
-    return bool((value - other).abs().max() <= allowed * value.abs().max().clamp(min=1e-3))
+    return bool((value - other).abs().max() <= allowed * value.abs().max().clamp(min=least))
 
 
 def logged(run: Path | str) -> list[dict[str, float]]:
     return [event for event in RunDir(run).read_metrics() if event["event"] in ("step", "population")]
 
 
-def assert_same(run: Path | str, other: Path | str, tolerance: float = 1e-9) -> None:
-    assert differences(run, other, tolerance) == []
+def assert_same(run: Path | str, other: Path | str, tolerance: float = 1e-9, least: float = 1e-3) -> None:
+    assert differences(run, other, tolerance, least) == []
     mine, theirs = logged(run), logged(other)
     assert len(mine) == len(theirs) > 0
     for event, expected in zip(mine, theirs, strict=True):
@@ -206,8 +211,8 @@ def unreadable(folder: Path, photos: Path) -> Job:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_with_gh(runs: Path, name: str, processes: int) -> None:
     assert_same(runs / str(processes) / name, runs / "1" / name)
-    # one step in single precision: the momentum is the gradient
-    assert_same(runs / str(processes) / f"{name} once", runs / "1" / f"{name} once", tolerance=1e-4)
+    # one step in single precision: the momentum is the gradient, which before a BatchNorm is 0 but for rounding
+    assert_same(runs / str(processes) / f"{name} once", runs / "1" / f"{name} once", tolerance=1e-4, least=0.1)
 
 
 @pytest.mark.slow
