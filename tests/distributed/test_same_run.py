@@ -39,7 +39,12 @@ ONE_STEP = [
 SIZES = {
     "moco": ["method.queue_size=40", "method.momentum=0.9", "method.symmetric=true"],
     "byol": ["method.hidden_dim=16", "method.momentum=0.9"],
-    "simsiam": ["method.hidden_dim=16", "method.predictor_dim=8"],
+    "simsiam": [  # its gradients grow with every step, and with them what rounding left
+        "method.hidden_dim=16",
+        "method.predictor_dim=8",
+        "schedule.learning_rate=0.005",
+        "schedule.middle=0.003",
+    ],
     "moco-v3": ["method.hidden_dim=16", "method.momentum=0.9"],
     "nnclr": ["method.queue_size=40", "method.hidden_dim=16", "method.predictor_dim=16"],
     "ts": ["method.period=4 epochs"],

@@ -18,10 +18,11 @@ from evensphere.rundir import RunDir
 
 pytestmark = pytest.mark.slow
 
-HOSTS = ("evensphere-a", "evensphere-b")
-CABLE = ("es-cable-a", "es-cable-b")  # its ends; the kernel takes 15 letters
+HOSTS = tuple(f"evensphere-{os.getpid()}-{side}" for side in "ab")
+CABLE = tuple(f"es{os.getpid()}{side}" for side in "ab")  # its ends; the kernel takes 15 letters
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 PATIENCE = 10.0  # seconds until a host is given up
+LIMIT = 900  # seconds; far beyond what any of this takes, on a busy machine too
 SETTINGS = [
     "epochs=60", "checkpoint_every=2 steps", "evaluate_every=60 epochs", "precision=64-true", "backbone.width=4",
     "schedule.learning_rate=0.01", "schedule.middle=0.005",
@@ -29,7 +30,8 @@ SETTINGS = [
 
 
 def ip(*arguments: str, check: bool = True) -> None:
-    subprocess.run(["ip", *arguments], check=check, capture_output=True)
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 or not check, (arguments, done.stderr)
 
 
 def why_not() -> str | None:
@@ -38,8 +40,8 @@ def why_not() -> str | None:
         return "network namespaces are made by root on Linux"
     if shutil.which("ip") is None:
         return "there is no `ip` (iproute2)"
-    made = subprocess.run(["ip", "netns", "add", "evensphere-try"], capture_output=True, text=True, check=False)
-    ip("netns", "del", "evensphere-try", check=False)
+    made = subprocess.run(["ip", "netns", "add", HOSTS[0]], capture_output=True, text=True, check=False)
+    ip("netns", "del", HOSTS[0], check=False)
     return f"network namespaces cannot be made here ({made.stderr.strip()})" if made.returncode else None
 
 
@@ -86,7 +88,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, list[str]]
     """Exit code and lines of stderr of each."""
     ends = []
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=LIMIT)
         ends.append((process.returncode, errors.splitlines()))
     return ends
 
@@ -101,9 +103,10 @@ def test_a_cut_cable_stops_both_hosts_and_the_run_goes_on_when_it_is_mended(host
 
     run = RunDir(tmp_path / "broken")
     broken = start(run.path)
-    until = time.monotonic() + 300
+    until = time.monotonic() + LIMIT
     while not run.checkpoint_steps() and time.monotonic() < until and broken[0].poll() is None:
         time.sleep(0.05)
+    assert broken[0].poll() is None, finish(broken)
     ip("-n", HOSTS[0], "link", "set", CABLE[0], "down")
     cut = time.monotonic()
     for code, errors in finish(broken):

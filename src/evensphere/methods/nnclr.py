@@ -25,6 +25,7 @@ from evensphere.nn.head import mlp
 from evensphere.nn.memory import Queue
 from evensphere.ops import collective
 from evensphere.ops.contrast import batch_info_nce
+from evensphere.ops.precision import no_autocast, real
 from evensphere.ops.schedule import Progress, Temperature
 
 
@@ -73,6 +74,7 @@ class NNCLR(Method):
     @torch.no_grad()
     def _nearest(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """The queue's vector with the largest cosine to each projection."""
-        support = self.queue.contents(z)
-        with torch.autocast(z.device.type, enabled=False):
-            return support[(normalize(z.to(support.dtype), dim=1) @ support.T).argmax(1)]
+        z = real(z)
+        support = self.queue.contents(z).to(z.dtype)
+        with no_autocast(z):
+            return support[(normalize(z, dim=1) @ support.T).argmax(1)]
