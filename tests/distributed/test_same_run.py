@@ -54,9 +54,7 @@ SIZES = {
 }
 
 
-# Where 20 steps let rounding grow beyond 1e-9: neighbours of a queue and the end of Sinkhorn's iterations are choices,
-# which a last bit can tip; SimSiam's normalisations divide by next to nothing. One step is held to as little as others.
-GROWN = {"simsiam": 1e-3, "nnclr": 5e-2, "dnc": 1e-3}
+DNC = 1e-4  # an expert has few images, and the end of Sinkhorn's iterations is a choice, which a last bit can tip
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +140,7 @@ def assert_same(run: Path | str, other: Path | str, tolerance: float = 1e-9) -> 
     assert len(mine) == len(theirs) > 0
     for event, expected in zip(mine, theirs, strict=True):
         assert event.keys() == expected.keys()
-        ended = {"sinkhorn_error", "sinkhorn_iterations"} if tolerance > 1e-3 else set()  # where a bit tipped it
-        for name in expected.keys() - {"event"} - ended:  # Fabric hands losses out in single precision
+        for name in expected.keys() - {"event"}:  # Fabric hands losses out in single precision
             value = expected[name]
             assert event[name] == pytest.approx(value, rel=max(tolerance, 1e-6), abs=1e-6), (name, expected["step"])
 
@@ -223,7 +220,7 @@ def unreadable(folder: Path, photos: Path) -> Job:
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_with_gh(runs: Path, name: str, processes: int) -> None:
-    assert_same(runs / str(processes) / name, runs / "1" / name, GROWN.get(name, 1e-9))
+    assert_same(runs / str(processes) / name, runs / "1" / name)
     # one step in single precision: the momentum is the gradient
     assert_same(runs / str(processes) / f"{name} once", runs / "1" / f"{name} once", tolerance=1e-4)
 
@@ -246,7 +243,7 @@ def test_every_stage_of_dnc(runs: Path) -> None:
     assert len(trained) == 4
     for stage in trained:
         mine, theirs = (runs / processes / "simclr dnc" / "stages" / stage for processes in ("2", "1"))
-        assert_same(mine, theirs, GROWN["dnc"] if "base" not in stage else 1e-9)
+        assert_same(mine, theirs, DNC if "base" not in stage else 1e-9)
     assert (runs / "2" / "simclr dnc" / "encoder.safetensors").exists()
 
 
