@@ -2,7 +2,7 @@
 
     python benchmarks/watchdog.py --out benchmarks/results/watchdog-cpu.jsonl [--seconds 60]
 
-On `cifar100-lt-small` at its own batch size (made-up pixels): a whole step as the engine takes it, and in the same round
+On `cifar100-lt-small` at its own batch size (made-up pixels): a whole step as the engine takes it, and in the same turn
 what the watchdog does in it: the copy of the buffers, the look at the gradient, and, at logged steps only, the look at
 the embeddings. Shares are taken within a round (see README.md).
 """
