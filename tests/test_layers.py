@@ -23,6 +23,7 @@ LEVELS = [
     {"diagnosis", "curation"},
     {"bench", "compare", "reproduce", "toy"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,6 +10,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/diagnosis.json, .html what can be said without labels (see `evensphere diagnose`)
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
     RUN/timing.json           seconds spent training
+    RUN/trackers.json         what W&B knows the run by; RUN/tensorboard, RUN/wandb: what trackers write (--track)
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
     RUN/predictions.parquet, validation-predictions.parquet      what was predicted for each of those images
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
@@ -55,6 +56,7 @@ class RunDir:
         self.report_file = self.path / "report.html"
         self.surrogates_file = self.path / "surrogates.json"
         self.timing_file = self.path / "timing.json"
+        self.trackers_file = self.path / "trackers.json"
         self.images_file = self.path / "images.json"
         self.skipped_file = self.path / "skipped.csv"
 

@@ -30,6 +30,7 @@ from evensphere.cli import (
     split,
     toy,
     train,
+    watch,
 )
 from evensphere.cli.console import plain_console
 from evensphere.engine.stop import requeue_between_runs
@@ -44,7 +45,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(quickstart, train, evaluate, finetune, compare, diagnose, rare, curate),
-    *(report, reproduce, bench, methods, recipes, split, toy),
+    *(report, watch, reproduce, bench, methods, recipes, split, toy),
 )
 for command in COMMANDS:
     app.command(command.NAME)(command.run)

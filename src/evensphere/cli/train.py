@@ -40,6 +40,9 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also tell tensorboard or wandb of losses and accuracies (repeatable).")
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
     ] = False,
@@ -50,5 +53,5 @@ def run(
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes)
+    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes, track or ())
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

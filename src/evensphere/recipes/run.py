@@ -34,6 +34,7 @@ from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.engine.preflight import preflight
 from evensphere.engine.processes import Processes, together
+from evensphere.engine.trackers import tracked
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
@@ -71,6 +72,7 @@ def train(
     strict: bool = False,
     trust: bool = False,
     nodes: int | None = None,
+    trackers: Sequence[str] = (),
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -85,18 +87,20 @@ def train(
     console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
     trust: whether the run in `out`, and others that this one learns from, may name code to run that `recipe` does not.
+    trackers: who else is told of losses and accuracies: "tensorboard", "wandb" (see engine/trackers.py).
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     with together(devices, nodes) as processes, trusting(trust, *recipe.import_paths):
         run = RunDir(out) if processes.first else ReadOnlyRun(out)
         console = console if console is not None and processes.first else Console(quiet=True)
-        if recipe.stages is not None:
-            from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
+        with tracked(run, trackers if processes.first else (), console):
+            if recipe.stages is not None:
+                from evensphere.recipes.stages import train_stages  # which trains each stage by what is below
 
-            train_stages(recipe, run, resume, branch, console, strict, processes)
-        else:
-            train_whole(recipe, run, resume, branch, console, strict, processes=processes)
+                train_stages(recipe, run, resume, branch, console, strict, processes)
+            else:
+                train_whole(recipe, run, resume, branch, console, strict, processes=processes)
     if not processes.first:
         raise SystemExit  # the rest of the program is the first process's
     return run.path

@@ -48,17 +48,21 @@ def write_file(out: Path, content: str | bytes) -> None:
     atomic_write(out, content)
 
 
-def render_page(records: Sequence[RunRecord]) -> str:
-    """The page as HTML."""
+def render_page(records: Sequence[RunRecord], live: tuple[str, float] | None = None) -> str:
+    """The page as HTML. live: a word for the state of the runs, and after how many seconds the page asks its server
+    whether there is another one (see report/live.py); None for a page that stays as it is."""
     arms = group_arms(records)
     metric = main_metric(arms)
     shown = evaluated(arms, metric) if metric else []
     classes = class_scores(arms, metric) if metric else []
     metrics = [metric for metric in METRICS if evaluated(arms, metric)]
     scripts = [get_plotlyjs(), (_TEMPLATES / "report.js").read_text()]
+    if live is not None:
+        scripts.append((_TEMPLATES / "live.js").read_text())
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return pages.get_template("report.html.j2").render(
+        live=live,
         names=listing(recipe_names(arms)) or records[0].label,
         abstracts=list(dict.fromkeys(str(text) for run in records if (text := run.recipe.get("summary")))),
         headline=headline(arms),
