@@ -43,6 +43,9 @@ def run(
     track: Annotated[
         list[str] | None, typer.Option(help="Also tell tensorboard or wandb of losses and accuracies (repeatable).")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would be chosen for these images and why; train nothing.")
+    ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
     ] = False,
@@ -52,6 +55,11 @@ def run(
     from evensphere.recipes.run import train
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
+    if explain:
+        from evensphere.recipes import explanation
+
+        explanation.print_explanation(explanation.explain(chosen), plain_console())
+        return
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
     train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes, track or ())
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -48,6 +48,7 @@ from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import (
     Recipe,
+    because,
     collection,
     get_recipe,
     with_precision,
@@ -177,7 +178,7 @@ def _begin(
     recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
     training = build_training(recipe, splits, source, run, pixels, groups)
-    recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
+    recipe = _resolved(recipe, training, source)
     if ready is not None:
         ready(recipe, training.method)
     run.create()
@@ -364,11 +365,28 @@ def _summary(recipe: Recipe, run: RunDir) -> str:
     return f"{trained}; {skipped:,} unreadable images skipped ({run.skipped_file})." if skipped else f"{trained}."
 
 
-def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
-    """What followed from the data."""
+def resolve(recipe: Recipe | str) -> Recipe:
+    """The recipe as a run of it would write it down, without a run: everything that is left open ("auto") decided from
+    the data, with reasons in resolved["because"], and what follows in steps.
+
+    Only a few images are looked at, so those that cannot be read are counted, and what the look at all of them decides
+    (storage, near-duplicates) stays open. Raises InputError for a recipe or data that cannot be used.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    splits = splits_of(recipe)
+    source = _chosen(splits.pretrain, recipe.images)
+    recipe = with_precision(with_channels(with_sizes(recipe, source), source))
+    return _resolved(recipe, build_training(recipe, splits, source, RunDir(".")), source)
+
+
+def _resolved(recipe: Recipe, training: Training, source: Source) -> Recipe:
+    """With what followed from the data."""
     harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
+    if recipe.harmonizer.options.get("anchors") == "auto":
+        reason = "at least 50 images to a region and 4 in a batch, at most 100 (the paper's) and embedding width + 1"
+        recipe = because(recipe, "harmonizer.anchors", reason)
     start = training.progress(0)
-    return {
+    facts = {
         "num_images": len(source),
         "channels": source.channels,
         "bits": source.bits,
@@ -381,6 +399,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
         "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
         **({"population": "streaming"} if harmonizer and isinstance(source, Stream) else {}),
     }
+    return replace(recipe, resolved=recipe.resolved | facts)
 
 
 def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
