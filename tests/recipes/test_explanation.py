@@ -57,20 +57,11 @@ def test_what_is_explained_is_what_a_run_writes_down(photos: Path, tmp_path: Pat
 
 
 def test_what_the_user_says_needs_no_reason(photos: Path) -> None:
-    settings = (
-        "batch_size=20",
-        "views.size=24",
-        "schedule.learning_rate=0.1",
-        "harmonizer.anchors=7",
-        "precision=32-true",
-    )
-    settings += (
-        "schedule.middle=0.05",
-        "views.mean=[0.5]",
-        "views.std=[0.5]",
-        "views.jitter=[0.4,0.4,0,0]",
+    settings = [
+        *("batch_size=20", "schedule.learning_rate=0.1", "schedule.middle=0.05", "harmonizer.anchors=7"),
+        *("precision=32-true", "views.size=24", "views.mean=[0.5]", "views.std=[0.5]", "views.jitter=[0.4,0.4,0,0]"),
         "views.gray=0",
-    )
+    ]
     chosen = {choice.setting for choice in explain(recipe_for(photos, *settings))}
     assert not chosen & {setting.partition("=")[0] for setting in settings}
 
