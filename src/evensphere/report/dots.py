@@ -18,8 +18,7 @@ class Dot(NamedTuple):
     @property
     def reach(self) -> tuple[float, float]:
         """The lowest and the highest value that is drawn."""
-        bar = self.mean.std or 0
-        drawn = [self.mean.mean - bar, self.mean.mean + bar, *self.seeds]
+        drawn = [self.mean.mean, *self.mean.bar, *self.seeds]
         return min(drawn), max(drawn)
 
 
