@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.report.fake_runs import Page, make_run, results, scores
 
 from evensphere.report import write_report
-from evensphere.report.arms import group_arms
-from evensphere.report.dots import percent_ticks
+from evensphere.report.arms import ClassScores, group_arms
+from evensphere.report.dots import class_rows, percent_ticks
 from evensphere.report.figures import learnt_figure, learnt_runs, phase_marks
 from evensphere.report.record import read_run, read_runs
 
@@ -48,6 +48,12 @@ def test_what_pi_learnt_is_drawn_region_by_region(tmp_path: Path, six: list[Path
     even = [-3, math.log2(0.75), math.log2(2.25)]
     assert [round(float(row[-1]), 2) for row in heat.z] == [round(times, 2) for times in even]
     assert len(learnt_runs(group_arms(read_runs(six)))) == 1, "the arm without GH has none"
+
+
+def test_long_names_leave_room_for_the_figure_on_a_phone() -> None:
+    names = ["short", "God-Morgon-Orange-Red-Grapefruit-Juice"]
+    labels = [row.label for row in class_rows([ClassScores(name, 1200, {}) for name in names])]
+    assert labels == ["short (1,200)", "God-Morgon-Or…it-Juice (1,200)"]
 
 
 def test_bars_of_one_seed_are_intervals(tmp_path: Path) -> None:

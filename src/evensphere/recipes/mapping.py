@@ -14,6 +14,7 @@ Labels, where there are any, are written beside each image, to colour it by. The
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from evensphere.data.source import Source, Splits, UnreadableImage
 from evensphere.data.thumbnail import thumbnail
+from evensphere.disk import atomic_write
 from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.engine.embed import Embedded, embed, readable_again
 from evensphere.engine.train import StepModule
@@ -75,7 +77,7 @@ def draw_map(
     regions = _regions(folder, recipe, splits, found)
     found, regions = _finite(found, regions, encoder.made_by)
     content = _content(found, regions, splits, images, recipe.seed)
-    folder.write_json(folder.map_file, content)
+    atomic_write(folder.map_file, json.dumps(content) + "\n")
     return folder.map_file
 
 

@@ -64,7 +64,8 @@ def _checked(content: dict[str, Any]) -> ImageMap:
     found = ImageMap(
         images=_numbers([content["images"]], 1, 10**12)[0],
         names=names,
-        **{axis: _numbers(content[axis], n, _SCALE) for axis in ("x", "y")},
+        x=_numbers(content["x"], n, _SCALE),
+        y=_numbers(content["y"], n, _SCALE),
         tenth=_numbers(content["tenth"], n, TENTHS - 1),
         **_regions(content, n),
         **_labels(content, n),
@@ -75,7 +76,7 @@ def _checked(content: dict[str, Any]) -> ImageMap:
     return found
 
 
-def _regions(content: dict[str, Any], n: int) -> dict[str, list[int]]:
+def _regions(content: dict[str, Any], n: int) -> dict[str, Any]:
     if "region" not in content:
         return {}
     sizes = content["region_images"]

@@ -200,9 +200,10 @@ def _findings(diagnosis: Json) -> list[Finding]:
     given = diagnosis.get("findings")
     found = []
     for one in given if isinstance(given, list) else []:
-        words = [one.get(key, "") for key in Finding._fields] if isinstance(one, dict) else [None]
-        if all(isinstance(word, str) for word in words) and words[2] in LEVELS:
-            found.append(Finding(*words))
+        words = [one.get(key, "") for key in Finding._fields] if isinstance(one, dict) else []
+        texts = [word for word in words if isinstance(word, str)]
+        if len(texts) == len(Finding._fields) and texts[2] in LEVELS:
+            found.append(Finding(*texts))
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 

@@ -17,10 +17,12 @@
 
   // --- places ---------------------------------------------------------------------------------------------------
 
-  const side = () => Math.min(canvas.clientWidth, canvas.clientHeight) - 2 * MARGIN;
+  let width = 0, height = 0; // of the canvas: asking it would cost more than all the rest
+  const measure = () => { [width, height] = [canvas.clientWidth, canvas.clientHeight]; };
+  const side = () => Math.min(width, height) - 2 * MARGIN;
   const toScreen = (i) => [
-    canvas.clientWidth / 2 + (map.x[i] / SCALE - view.x) * side() * view.zoom,
-    canvas.clientHeight / 2 - (map.y[i] / SCALE - view.y) * side() * view.zoom,
+    width / 2 + (map.x[i] / SCALE - view.x) * side() * view.zoom,
+    height / 2 - (map.y[i] / SCALE - view.y) * side() * view.zoom,
   ];
   const each = (visit) => { for (let i = 0; i < map.names.length; i++) visit(i); };
 
@@ -44,12 +46,14 @@
 
   // --- drawing --------------------------------------------------------------------------------------------------
 
+  // light and dark: from orange, the sparsest, over what is hardly a colour to a quiet blue
+  const STOPS = [[[200, 80, 0], [196, 180, 160], [96, 136, 180]], [[255, 150, 60], [150, 140, 130], [80, 120, 165]]];
   const GROUPS = { many: "#D55E00", medium: "#009E73", few: "#0072B2" };
   function colourOf(n, count, name) {
     if (colouring.kind === "groups") return dark.matches && name === "few" ? "#56B4E9" : GROUPS[name];
-    if (colouring.kind === "scale") { // from orange, the sparsest, to a quiet blue-grey
-      const t = n / Math.max(1, count - 1);
-      return `hsl(${20 + 190 * t} ${90 - 62 * t}% ${dark.matches ? 58 - 10 * t : 45 + 20 * t}%)`;
+    if (colouring.kind === "scale") {
+      const t = (2 * n) / Math.max(1, count - 1), [from, to] = t < 1 ? [0, 1] : [1, 2], stops = STOPS[dark.matches ? 1 : 0];
+      return `rgb(${stops[from].map((one, i) => Math.round(one + (t - from) * (stops[to][i] - one)))})`;
     }
     return `hsl(${(n * 137.508) % 360} 62% ${dark.matches ? 50 + 16 * (n % 2) : 36 + 12 * (n % 2)}%)`;
   }
@@ -58,7 +62,7 @@
   const draw = () => { asked = asked || requestAnimationFrame(drawNow); };
   function drawNow() {
     asked = 0;
-    const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    const ratio = devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
@@ -111,7 +115,7 @@
       picture(hover.firstElementChild, i);
       const none = map.pictures[i] === undefined ? ["(no picture kept)"] : [];
       hover.lastElementChild.textContent = [map.names[i], ...wordsOf(i), ...none].join("\n");
-      const [x, y] = toScreen(i), width = canvas.clientWidth, height = canvas.clientHeight;
+      const [x, y] = toScreen(i);
       hover.style.left = (x > width / 2 ? Math.max(0, x - hover.offsetWidth - 12) : Math.min(x + 12, width - hover.offsetWidth)) + "px";
       hover.style.top = Math.max(0, Math.min(y + 12, height - hover.offsetHeight)) + "px";
       if (aloud) at("says").textContent = [nameOf(i), ...wordsOf(i)].join(", ");
@@ -234,7 +238,7 @@
   }
 
   function step(right, up) { // to the image that lies closest in that direction
-    if (current < 0) return show(nearest(canvas.clientWidth / 2, canvas.clientHeight / 2), true);
+    if (current < 0) return show(nearest(width / 2, height / 2), true);
     let best = -1, least = Infinity;
     each((i) => {
       const x = map.x[i] - map.x[current], y = map.y[i] - map.y[current];
@@ -243,7 +247,7 @@
     });
     if (best < 0) return at("says").replaceChildren("No image lies further that way.");
     const [x, y] = toScreen(best);
-    if (x < 0 || y < 0 || x > canvas.clientWidth || y > canvas.clientHeight) {
+    if (x < 0 || y < 0 || x > width || y > height) {
       [view.x, view.y] = [map.x[best] / SCALE, map.y[best] / SCALE];
     }
     show(best, true);
@@ -278,7 +282,8 @@
     colourBy(at("by").selectedIndex);
     select(...kept);
   });
-  new ResizeObserver(draw).observe(canvas);
+  new ResizeObserver(() => { measure(); draw(); }).observe(canvas);
+  measure();
   for (const image of document.querySelectorAll(".tiles img")) { // small images keep their pixels
     image.decode().then(() => image.classList.toggle("small", image.naturalWidth < 49), () => {});
   }
