@@ -45,7 +45,7 @@ def test_without_labels_and_regions_density_is_left(run: Path) -> None:
     make_map(run, labels=False, regions=False)
     html = write_report(run).read_text()
     assert [one["by"] for one in drawn(html)[0]["colourings"]] == ["density"]
-    assert "This run has no GH and so no regions" in html
+    assert "Without GH there are no regions" in html
     assert "Images of the smallest and the largest regions" not in html
 
 
@@ -136,6 +136,26 @@ def test_a_page_with_a_map_is_as_safe_as_without(tmp_path: Path) -> None:
     assert pictures
     assert all(str(attrs["src"]).startswith("data:image/webp;base64,") for attrs in pictures)
     assert not {tag for tag, _ in page.tags} & {"a", "b", "iframe"}
+
+
+def test_what_speaks_against_the_map_is_said_beside_it(run: Path) -> None:
+    make_map(run)
+    finding = {
+        "name": "neighbourhoods",
+        "title": "?",
+        "level": "warning",
+        "sentence": "Not reliable here.",
+        "advice": "",
+    }
+    (run / "diagnosis.json").write_text(json.dumps({"findings": [finding]}))
+    assert shown_maps(group_arms(read_runs(run)))[0].reading.endswith(" Not reliable here.")
+    (run / "diagnosis.json").write_text(json.dumps({"findings": [finding | {"level": "ok"}]}))
+    assert "reliable" not in shown_maps(group_arms(read_runs(run)))[0].reading
+
+
+def test_names_that_are_no_letters_are_written(run: Path) -> None:
+    make_map(run, names=[f"\udcff{i}.jpg" for i in range(100)])
+    assert drawn(write_report(run).read_text())[0]["names"][3] == "\udcff3.jpg"
 
 
 def test_findings_of_a_diagnosis_are_told(run: Path) -> None:

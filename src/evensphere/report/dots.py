@@ -8,7 +8,6 @@ from typing import NamedTuple
 from evensphere.report.arms import Arm, ClassScores, Spread
 from evensphere.report.record import GROUPS
 
-
 _LONGEST = 22  # letters of a class's name
 
 

@@ -62,7 +62,7 @@ def render_page(records: Sequence[RunRecord]) -> str:
     scripts += [(_TEMPLATES / "map.js").read_text()] if maps else []
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return pages.get_template("report.html.j2").render(
+    page = pages.get_template("report.html.j2").render(
         names=listing(recipe_names(arms)) or records[0].label,
         abstracts=list(dict.fromkeys(str(text) for run in records if (text := run.recipe.get("summary")))),
         troubles=troubles(records),
@@ -90,6 +90,7 @@ def render_page(records: Sequence[RunRecord]) -> str:
         scripts=scripts,
         script_hashes=[_content_hash(script) for script in scripts],
     )
+    return page.encode("utf-8", "replace").decode()  # file names may hold bytes that are no letters
 
 
 def _content_hash(script: str) -> str:

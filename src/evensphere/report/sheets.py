@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from evensphere.report.arms import Arm
 from evensphere.report.maps import ImageMap
-from evensphere.report.record import Json
+from evensphere.report.record import Json, RunRecord
 from evensphere.report.wording import PERCENT, count
 
 # on a page, over all its maps: together with plotly's 5 MB they stay below 12 MB
@@ -48,15 +48,21 @@ def shown_maps(arms: Sequence[Arm]) -> list[ShownMap]:
     for arm in arms:
         run = next((run for run in arm.runs if run.image_map is not None), None)
         if run is not None and run.image_map is not None:
-            found.append((f"{arm.label}, seed {run.recipe['seed']}", run.image_map))
+            found.append((f"{arm.label}, seed {run.recipe['seed']}", run.image_map, _doubt(run)))
     found = found[:MOST_MAPS]
-    return [_shown(title, image_map, len(found)) for title, image_map in found]
+    return [_shown(title, image_map, doubt, len(found)) for title, image_map, doubt in found]
 
 
-def _shown(title: str, image_map: ImageMap, share: int) -> ShownMap:
+def _doubt(run: RunRecord) -> str:
+    """What a diagnosis says against taking the neighbours on the map at their word; empty for nothing."""
+    unsure = [one for one in run.findings if one.name == "neighbourhoods" and one.level in ("alarm", "warning")]
+    return f" {unsure[0].sentence}" if unsure else ""
+
+
+def _shown(title: str, image_map: ImageMap, doubt: str, share: int) -> ShownMap:
     places = _fitting(image_map.names, MOST_POINTS // share, MOST_NAME_BYTES // share)
-    pictured = _most_wanted(sorted(image_map.pictures), MOST_PICTURES // share)
-    pictures = {here: image_map.pictures[i] for here, i in enumerate(places) if i in set(pictured)}
+    pictured = set(_most_wanted([i for i in places if i in image_map.pictures], MOST_PICTURES // share))
+    pictures = {here: image_map.pictures[i] for here, i in enumerate(places) if i in pictured}
     names = [image_map.names[i] for i in places]
     start = _common_folder(names)
     drawn: Json = {
@@ -68,17 +74,14 @@ def _shown(title: str, image_map: ImageMap, share: int) -> ShownMap:
         "colourings": _colourings(image_map, places),
         "pictures": pictures,
     }
-    return ShownMap(
-        title, drawn, _reading(image_map, len(places), len(pictures)), _ends(image_map), _regions(image_map)
-    )
+    reading = _reading(image_map, len(places), len(pictures)) + doubt
+    return ShownMap(title, drawn, reading, _ends(image_map), _regions(image_map))
 
 
 def _reading(image_map: ImageMap, shown: int, pictures: int) -> str:
     some = "" if shown == image_map.images else f" {shown:,} of them are shown, the sparsest among them."
     has = "all have a picture" if pictures == shown else f"{pictures:,} have a picture, the sparsest first"
-    regions = (
-        "" if image_map.region else " This run has no GH and so no regions: its tenths of density take their place."
-    )
+    regions = "" if image_map.region else " Without GH there are no regions: tenths of density take their place."
     return f"{count(image_map.images, 'image')}.{some} Of these {has}.{regions}"
 
 
