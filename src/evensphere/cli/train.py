@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.mapping import IMAGES, draw_after_training
 
 NAME = "train"
 
@@ -46,6 +47,9 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be chosen for these images and why; train nothing.")
     ] = False,
+    images_on_map: Annotated[
+        int, typer.Option("--map", min=0, help="Images on the report's map of what was learnt, at most; 0 draws none.")
+    ] = IMAGES,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
     ] = False,
@@ -53,6 +57,7 @@ def run(
     """Pretrain an encoder on unlabelled images."""
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
+    from evensphere.recipes.trust import trusting
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     if explain:
@@ -62,4 +67,6 @@ def run(
         return
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
     train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes, track or ())
+    with trusting(trust):
+        draw_after_training(out, images_on_map, data or (), chosen.import_paths)
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")
