@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,6 +38,10 @@ def run(
         int | None, typer.Option(help="Processes on each machine, each with a GPU of its own if there are any.")
     ] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; start the same command on each.")] = None,
+    sharding: Annotated[
+        Literal["none", "fsdp"],
+        typer.Option(help="fsdp: each process keeps a part of the parameters (experimental; docs/processes.md)."),
+    ] = "none",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
@@ -66,7 +70,19 @@ def run(
         explanation.print_explanation(explanation.explain(chosen), plain_console())
         return
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes, track or ())
+    train(
+        chosen,
+        out,
+        resume=resume,
+        branch=branch,
+        devices=devices,
+        console=plain_console(stderr=True),
+        strict=strict,
+        trust=trust,
+        nodes=nodes,
+        sharding=sharding,
+        trackers=track or (),
+    )
     with trusting(trust):
         draw_after_training(out, images_on_map, data or (), chosen.import_paths)
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

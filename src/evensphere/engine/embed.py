@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evensphere.data.augment import VIEWS, Views
+from evensphere.data.augment import Views
 from evensphere.data.source import ArraySource, Batch, Pixels, Source, UnreadableImage
 from evensphere.data.stream import Arrived, Sample, Stream
 from evensphere.errors import InputError
@@ -159,16 +159,13 @@ def timm_encoder(name: str, weights: str | Path, in_channels: int = 3) -> nn.Mod
     return encoder.eval()
 
 
-def timm_views(name: str, channels: int = 3, seed: int = 0) -> Views:
-    """Views as a timm model wants its images: its size, its mean and standard deviation; else those of photos."""
+def timm_view_options(name: str) -> dict[str, Any]:
+    """Options of views as a timm model wants its images: its size, its mean and standard deviation."""
     import timm  # a second of start-up that others do without
 
     config = timm.get_pretrained_cfg(name)
     assert config is not None, "timm_encoder has asked"
-    options = VIEWS["photos"] | {"size": config.input_size[-1]}
-    if channels == len(config.mean):
-        options |= {"mean": tuple(config.mean), "std": tuple(config.std)}
-    return Views(**options, seed=seed)
+    return {"size": config.input_size[-1], "mean": list(config.mean), "std": list(config.std)}
 
 
 def _read_weights(file: Path) -> dict[str, Any]:

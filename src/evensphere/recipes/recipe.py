@@ -235,7 +235,7 @@ class Recipe:
             given = {name: value for name, value in content.items() if name in known}
             for kind in KINDS:
                 if kind in content or kind not in _SELDOM:
-                    given[kind] = _read_part(kind, content[kind])
+                    given[kind] = _optional_part(kind, content[kind])
             given.setdefault("near_duplicates", "each")  # before there was a choice
             given.setdefault("storage", "files")  # before there was a choice
             given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
@@ -244,10 +244,14 @@ class Recipe:
             raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
 
 
-def _read_part(kind: str, content: Any) -> Part | None:
-    """A part as recipe.json has it."""
-    if kind == "stages" and content is None:
-        return None
+def _optional_part(kind: str, content: Any) -> Part | None:
+    """A run need not have stages."""
+    return None if kind == "stages" and content is None else read_part(kind, content)
+
+
+def read_part(kind: str, content: Any) -> Part:
+    """A part as recipe.json has it, whoever wrote it. Raises KeyError and TypeError for one that is incomplete, and
+    InputError for one that names code that nobody has said to trust."""
     part = Part(content["name"], **content["options"])
     if not isinstance(part.name, str):
         raise TypeError(f"{kind} has no name")

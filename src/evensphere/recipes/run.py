@@ -34,6 +34,7 @@ from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.engine.preflight import preflight
 from evensphere.engine.processes import Processes, together
+from evensphere.engine.sharding import Sharding
 from evensphere.engine.trackers import tracked
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
@@ -55,6 +56,7 @@ from evensphere.recipes.recipe import (
     with_sizes,
     without_auto,
 )
+from evensphere.recipes.sharded import check_encoder, check_recipe
 from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import ReadOnlyRun, RunDir, Split, Which
@@ -74,6 +76,7 @@ def train(
     trust: bool = False,
     nodes: int | None = None,
     trackers: Sequence[str] = (),
+    sharding: Sharding = "none",
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -85,6 +88,7 @@ def train(
         started, else 1. They compute what one process computes, up to rounding. They are started by running the
         program again, up to this call, from which only the first one returns: so it takes a script or a command, not a
         notebook, and one such call in a program.
+    sharding: "fsdp" for processes that keep a part of the parameters each, instead of a copy (see engine.sharding).
     console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
     trust: whether the run in `out`, and others that this one learns from, may name code to run that `recipe` does not.
@@ -92,7 +96,9 @@ def train(
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    with together(devices, nodes) as processes, trusting(trust, *recipe.import_paths):
+    if sharding != "none":
+        check_recipe(recipe, branch)
+    with together(devices, nodes, sharding) as processes, trusting(trust, *recipe.import_paths):
         run = RunDir(out) if processes.first else ReadOnlyRun(out)
         console = console if console is not None and processes.first else Console(quiet=True)
         with tracked(run, trackers if processes.first else (), console):
@@ -154,6 +160,8 @@ def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console:
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
         training = build_training(recipe, splits, source, run, pixels, groups_of(run))
+        if processes.sharding != "none":
+            check_encoder(recipe, training.method.encoder)
         return _finish(training, recipe, run, fabric, console, processes)
 
 
@@ -179,6 +187,8 @@ def _begin(
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
     training = build_training(recipe, splits, source, run, pixels, groups)
     recipe = _resolved(recipe, training, source)
+    if processes.sharding != "none":
+        check_encoder(recipe, training.method.encoder)
     if ready is not None:
         ready(recipe, training.method)
     run.create()
@@ -347,13 +357,13 @@ def _finish(
             soft_wrap=True,
         )
     try:
-        fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
+        encoder = fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
         training.loader.skipped.update(collective.merged(training.loader.skipped))
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
     if processes.first:
-        save_encoder(run.encoder_file, training.method.encoder, training.description)
+        save_encoder(run.encoder_file, encoder, training.description)
     processes.meet_first()
     console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
