@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_sheets_show_the_sparsest_the_densest_and_the_ends_of_the_regions(run: P
 def test_the_sparsest_are_kept_when_there_is_no_room(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = make_map(run)
     monkeypatch.setattr(sheets, "MOST_POINTS", 40)
-    monkeypatch.setattr(sheets, "MOST_PICTURES", 20)
+    monkeypatch.setattr(sheets, "MOST_PICTURES", 20)  # there is one map
     (image_map,) = drawn(write_report(run).read_text())
     names = [image_map["start"] + name for name in image_map["names"]]
     assert len(names) == 40
@@ -99,6 +100,23 @@ def test_maps_share_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     maps = drawn(write_report(folders).read_text())
     assert [one["title"] for one in maps] == ["without GH, seed 0", "with GH, seed 0"], "one for each arm"
     assert [len(one["names"]) for one in maps] == [50, 50]
+
+
+@pytest.mark.slow
+def test_six_large_maps_fit_into_a_page(tmp_path: Path) -> None:
+    n, picture = 20_000, base64.b64decode(webp(3))
+    large = {
+        "names": [f"a/folder/of/some/depth/{i:06d}-{'name' * 30}.jpg" for i in range(n)], "images": n,
+        "x": [9_999] * n, "y": [9_999] * n, "tenth": [9] * n, "region": [i % 100 for i in range(n)],
+        "region_images": [200] * 100, "label": [i % 1000 for i in range(n)], "groups": ["few"] * 1000,
+        "classes": [f"class number {i}" for i in range(1000)],
+        "thumbnails": {str(i): base64.b64encode(picture + bytes(1_600 - len(picture))).decode() for i in range(2_000)},
+    }  # fmt: skip
+    for i in range(6):
+        make_map(make_run(tmp_path / str(i), "gh", 0, results(40), name=f"recipe {i}"), side=2, **large)
+    html = render_page(read_runs([tmp_path / str(i) for i in range(6)]))
+    assert len(drawn(html)) == 6
+    assert len(html.encode()) < 12_000_000
 
 
 @pytest.mark.parametrize(

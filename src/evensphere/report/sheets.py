@@ -15,6 +15,7 @@ from evensphere.report.wording import PERCENT, count
 MOST_POINTS, MOST_PICTURES, MOST_NAME_BYTES = 20_000, 2_000, 1_500_000
 MOST_MAPS = 6
 ON_A_SHEET, OF_A_REGION, REGIONS_SHOWN = 24, 8, 4
+_ON_SHEETS = 2 * ON_A_SHEET + 2 * REGIONS_SHOWN * OF_A_REGION  # pictures of one map, at most
 
 _TENTHS = ("sparsest tenth", "2nd tenth", "3rd tenth", *(f"{i}th tenth" for i in range(4, 10)), "densest tenth")
 
@@ -61,7 +62,8 @@ def _doubt(run: RunRecord) -> str:
 
 def _shown(title: str, image_map: ImageMap, doubt: str, share: int) -> ShownMap:
     places = _fitting(image_map.names, MOST_POINTS // share, MOST_NAME_BYTES // share)
-    pictured = set(_most_wanted([i for i in places if i in image_map.pictures], MOST_PICTURES // share))
+    room = (MOST_PICTURES - _ON_SHEETS * (share - 1)) // share
+    pictured = set(_most_wanted([i for i in places if i in image_map.pictures], room))
     pictures = {here: image_map.pictures[i] for here, i in enumerate(places) if i in pictured}
     names = [image_map.names[i] for i in places]
     start = _common_folder(names)
