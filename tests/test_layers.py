@@ -21,7 +21,7 @@ LEVELS = [
     {"engine"},
     {"recipes", "report"},
     {"diagnosis", "curation"},
-    {"bench", "compare", "reproduce", "toy"},
+    {"bench", "compare", "integrations", "reproduce", "toy"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
