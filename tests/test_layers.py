@@ -21,7 +21,7 @@ LEVELS = [
     {"engine"},
     {"recipes", "report"},
     {"diagnosis", "curation"},
-    {"bench", "compare", "reproduce", "toy"},
+    {"bench", "compare", "integrations", "reproduce", "toy"},
     {"cli"},
     {"__main__"},
 ]

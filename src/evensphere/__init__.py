@@ -12,21 +12,35 @@ if TYPE_CHECKING:
     from evensphere.curation.curate import curate
     from evensphere.curation.rare import find_rare
     from evensphere.gh.harmonizer import Harmonizer
+    from evensphere.integrations.indexed import WithIndex
+    from evensphere.integrations.scikit_learn import Encoder
     from evensphere.recipes.run import evaluate, train
     from evensphere.report import write_report
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Encoder": "evensphere.integrations.scikit_learn",
     "curate": "evensphere.curation.curate",
     "find_rare": "evensphere.curation.rare",
     "Harmonizer": "evensphere.gh.harmonizer",
+    "WithIndex": "evensphere.integrations.indexed",
     "train": "evensphere.recipes.run",
     "evaluate": "evensphere.recipes.run",
     "write_report": "evensphere.report",
 }
 
-__all__ = ["Harmonizer", "__version__", "curate", "evaluate", "find_rare", "train", "write_report"]
+__all__ = [
+    "Encoder",
+    "Harmonizer",
+    "WithIndex",
+    "__version__",
+    "curate",
+    "evaluate",
+    "find_rare",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> object:
