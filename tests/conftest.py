@@ -19,6 +19,7 @@ CHECKED = (
     "recipes",
     "report",
     "curation",
+    "export",
     "reproduce",
     "compare",
     "diagnosis",

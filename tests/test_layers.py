@@ -20,7 +20,7 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
-    {"diagnosis", "curation"},
+    {"diagnosis", "curation", "export"},
     {"bench", "compare", "integrations", "reproduce", "toy"},
     {"cli"},
     {"__main__"},

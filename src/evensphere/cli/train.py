@@ -34,6 +34,12 @@ def run(
     branch: Annotated[
         Path | None, typer.Option(help="Start from where this run's warm-up ended, instead of from nothing.")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin with: of torchvision, timm, Hugging Face (a folder), Lightly, solo-learn, MoCo ..."
+        ),
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes on each machine, each with a GPU of its own if there are any.")
     ] = None,
@@ -59,11 +65,14 @@ def run(
     ] = False,
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
+    from dataclasses import replace
+
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
     from evensphere.recipes.trust import trusting
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
+    chosen = chosen if init is None else replace(chosen, init=str(init))
     if explain:
         from evensphere.recipes import explanation
 

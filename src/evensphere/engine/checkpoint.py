@@ -216,10 +216,10 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
     file = run.encoder_file if which == "last" else run.best_file
     if not file.is_file():
         raise InputError(_no_encoder(run, which))
-    load_weights(file, encoder)
+    read_encoder(file, encoder)
 
 
-def load_weights(file: Path, encoder: nn.Module) -> None:
+def read_encoder(file: Path, encoder: nn.Module) -> None:
     """Put the weights of a file that `save_encoder` wrote into an encoder of the same shape. Raises InputError if they
     are damaged, or of another shape."""
     try:

@@ -12,7 +12,7 @@ from torch import nn
 
 from evensphere.data.augment import Views
 from evensphere.data.source import Source, Splits
-from evensphere.engine.checkpoint import describe_encoder, load_encoder, load_weights
+from evensphere.engine.checkpoint import describe_encoder, load_encoder, read_encoder
 from evensphere.engine.embed import timm_encoder, timm_view_options
 from evensphere.errors import InputError
 from evensphere.nn.statistics import ImageStatistics
@@ -125,7 +125,7 @@ def _by_own_weights(source: Source, file: Path) -> Frozen:
         raise InputError(f"{file} does not say what network it is of; add --backbone NAME, a timm model.") from error
     views: Views = build("views", parts["views"], seed=0)
     encoder: nn.Module = build("backbone", parts["backbone"], in_channels=source.channels, image_sizes=views.sizes)
-    load_weights(file, encoder)
+    read_encoder(file, encoder)
     return Frozen(source, encoder, views, f"the encoder {file.name}", source.groups())
 
 

@@ -41,7 +41,7 @@ _AFTER_WARM_UP = (
 _REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", "seed")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
-_SELDOM = ("stages", "images", "teachers", "compile")
+_SELDOM = ("stages", "images", "teachers", "compile", "init")
 
 # from, to: of fields that are whole numbers
 _RANGES = {
@@ -74,6 +74,8 @@ class Recipe:
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
     images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
         takes all. Validation and evaluation see the whole data set either way. A run that was begun keeps its images.
+    init: weights that the encoder begins with instead of random ones: a file or a Hugging Face folder (see
+        engine/weights.py). A run that was begun keeps what it began with.
     near_duplicates: what a burst (a group of near-duplicates) counts in population statistics: "once", or "each" of its
         images for itself (see recipes/bursts.py).
     teachers: finished runs that the method learns from, relative to this run's own folder; for the stages of a run.
@@ -106,6 +108,7 @@ class Recipe:
     monitor: tuple[str, ...] = ("knn",)
     stages: Part | None = None
     images: str | None = None
+    init: str | None = None
     near_duplicates: str = "auto"
     teachers: tuple[str, ...] = ()
     resolved: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +177,7 @@ class Recipe:
 
         Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
         """
-        for name, theirs, mine in self._differences(begun):
+        for name, theirs, mine in replace(self, init=begun.init)._differences(begun):
             raise InputError(
                 f"This run was begun with {name}={theirs}, and {mine} was given now; "
                 "resume it with the settings it was begun with, or choose another --out."

@@ -43,6 +43,7 @@ from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops import collective
 from evensphere.ops.schedule import Duration
+from evensphere.recipes.beginning import Beginning
 from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
@@ -159,7 +160,8 @@ def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console:
     with run.lock():
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
-        training = build_training(recipe, splits, source, run, pixels, groups_of(run))
+        begin = None if run.checkpoint_steps() or run.encoder_file.exists() else Beginning(recipe, console)
+        training = build_training(recipe, splits, source, run, pixels, groups_of(run), begin)
         if processes.sharding != "none":
             check_encoder(recipe, training.method.encoder)
         return _finish(training, recipe, run, fabric, console, processes)
@@ -185,8 +187,9 @@ def _begin(
     recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict, see)
     recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    training = build_training(recipe, splits, source, run, pixels, groups)
-    recipe = _resolved(recipe, training, source)
+    begin = Beginning(recipe, console)
+    training = build_training(recipe, splits, source, run, pixels, groups, begin)
+    recipe = _resolved(recipe, training, source, begin)
     if processes.sharding != "none":
         check_encoder(recipe, training.method.encoder)
     if ready is not None:
@@ -227,12 +230,13 @@ def build_training(
     run: RunDir,
     pixels: Source | None = None,
     groups: Groups | None = None,
+    begin: Beginning | None = None,
 ) -> Training:
     """All parts of a run of a recipe whose sizes are filled in (see `with_sizes`).
 
     source: the images to train on. run: its folder, which need not be there yet; teachers are found from it. pixels:
     the same images as the loader reads them (see `storing.Images`). groups: of which each counts once in the population
-    statistics.
+    statistics. begin: gives the encoder the weights it begins with, where that is not what a checkpoint does.
     """
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
@@ -240,7 +244,7 @@ def build_training(
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
     pixels = source if pixels is None else pixels
     loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
-    method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
+    method = build_method(recipe, source.channels, len(source), begin, **teaching(recipe, run, source))
     if isinstance(source, Stream) and "index" in method.needs:
         source.refuse(f"the method {recipe.method.name}")
     _check_views(recipe.method.name, method, views)
@@ -386,10 +390,11 @@ def resolve(recipe: Recipe | str) -> Recipe:
     splits = splits_of(recipe)
     source = _chosen(splits.pretrain, recipe.images)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    return _resolved(recipe, build_training(recipe, splits, source, RunDir(".")), source)
+    begin = Beginning(recipe, Console(quiet=True))
+    return _resolved(recipe, build_training(recipe, splits, source, RunDir("."), begin=begin), source, begin)
 
 
-def _resolved(recipe: Recipe, training: Training, source: Source) -> Recipe:
+def _resolved(recipe: Recipe, training: Training, source: Source, begin: Beginning) -> Recipe:
     """With what followed from the data."""
     harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
     if recipe.harmonizer.options.get("anchors") == "auto":
@@ -409,7 +414,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> Recipe:
         "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
         **({"population": "streaming"} if harmonizer and isinstance(source, Stream) else {}),
     }
-    return replace(recipe, resolved=recipe.resolved | facts)
+    return replace(recipe, resolved=recipe.resolved | facts | begin.resolved)
 
 
 def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
