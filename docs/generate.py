@@ -275,7 +275,7 @@ def _spelled(name: str, signature: inspect.Signature) -> str:
 
 def _parameter(one: inspect.Parameter) -> str:
     annotation = "" if one.annotation is one.empty else f": {one.annotation}"
-    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     return f"{stars}{one.name}{annotation}" + ("" if one.default is one.empty else f" = {one.default!r}")
 
 

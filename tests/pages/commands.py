@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import typer.main
+from tests.pages.reading import Page
 
 from evensphere.cli.main import app
 from evensphere.data.kinds import OWN
@@ -18,7 +19,6 @@ from evensphere.recipes import ARMS, RECIPES
 from evensphere.recipes.part import KINDS, Part, check, options_of
 from evensphere.recipes.recipe import Recipe, get_recipe
 from evensphere.reproduce import SCALES, TABLES
-from pages.reading import Page
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 FIELDS = {field.name for field in fields(Recipe)} - {"name", "summary", "resolved", "teachers"}
@@ -48,7 +48,8 @@ def problems_of(page: Page) -> list[str]:
 def command_problems(arguments: Sequence[str], whole: bool = True) -> list[str]:
     """What `evensphere ARGUMENTS` would be refused for before it does anything. whole: nothing may be left out."""
     words = [_stand_in(word) for word in arguments]
-    name, group = "evensphere", COMMANDS
+    name: str = "evensphere"
+    group: dict[str, Any] = COMMANDS
     while words and words[0] in group:
         command = group[words[0]]
         name, group, words = f"{name} {words[0]}", getattr(command, "commands", {}), words[1:]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from pages.commands import command_problems, inline_problems, problems_of, setting_problem
-from pages.reading import ROOT, Page, calls_of, pages
+from tests.pages.commands import command_problems, inline_problems, problems_of, setting_problem
+from tests.pages.reading import ROOT, Page, calls_of, pages
 
 
 @pytest.fixture(autouse=True)

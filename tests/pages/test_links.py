@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from pages.reading import DOCS, ROOT, Page, pages, read_page
+from tests.pages.reading import DOCS, ROOT, Page, pages, read_page
 
 ALL = [*pages(), read_page(DOCS / "log.md"), read_page(DOCS / "results.md")]
 

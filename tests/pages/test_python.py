@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-
-from pages.reading import Page, pages
+from tests.pages.reading import Page, pages
 
 PAGES = [page for page in pages() if page.python]
 

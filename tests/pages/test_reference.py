@@ -6,13 +6,13 @@ import importlib.util
 from types import ModuleType
 
 import pytest
+from tests.pages.commands import COMMANDS, command_names
+from tests.pages.reading import DOCS
 
 from evensphere.data import SOURCES
 from evensphere.methods import METHODS
 from evensphere.metrics import METRICS
 from evensphere.recipes import RECIPES
-from pages.commands import COMMANDS, command_names
-from pages.reading import DOCS
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from pages.reading import ROOT
+from tests.pages.reading import ROOT
 
 
 @pytest.fixture(scope="module")
