@@ -19,10 +19,12 @@ DRAWS = 5
 
 
 def one_shot_probe(banks: Banks) -> dict[str, Any]:
+    """The logistic probe on one label of each class, in the mean over five draws."""
     return few_shot_probe(banks, shots=1)
 
 
 def five_shot_probe(banks: Banks) -> dict[str, Any]:
+    """The logistic probe on five labels of each class, in the mean over five draws."""
     return few_shot_probe(banks, shots=5)
 
 

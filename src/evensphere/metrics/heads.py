@@ -126,26 +126,38 @@ def ce_head(banks: Banks) -> dict[str, Any]:
 
 
 def logit_adjusted_head(banks: Banks) -> dict[str, Any]:
-    """Returns `scores` with "C", "tau" and "train_images"."""
+    """The linear probe, its logits moved by tau times the classes' log shares (logit adjustment).
+
+    Returns `scores` with "C", "tau" and "train_images".
+    """
     tail = _Tail.of(banks)
     head, chosen = tail.best_c()
     return tail.scored(*tail.best_tau(lambda tau: adjusted(head, tail.shares, tau), chosen))
 
 
 def balanced_softmax_head(banks: Banks) -> dict[str, Any]:
-    """Returns `scores` with "C" and "train_images"."""
+    """The linear probe trained with balanced softmax.
+
+    Returns `scores` with "C" and "train_images".
+    """
     tail = _Tail.of(banks)
     return tail.scored(*tail.best_c(offset=tail.shares))
 
 
 def crt_head(banks: Banks) -> dict[str, Any]:
-    """Returns `scores` with "C" and "train_images"."""
+    """The linear probe in whose training all classes weigh the same (cRT).
+
+    Returns `scores` with "C" and "train_images".
+    """
     tail = _Tail.of(banks)
     return tail.scored(*tail.best_c(weight=class_balanced(tail.labels, tail.classes)))
 
 
 def tau_norm_head(banks: Banks) -> dict[str, Any]:
-    """Returns `scores` with "C", "tau" and "train_images"."""
+    """The linear probe, each class's weights divided by their length to the power tau (tau-norm).
+
+    Returns `scores` with "C", "tau" and "train_images".
+    """
     tail = _Tail.of(banks)
     head, chosen = tail.best_c()
     return tail.scored(*tail.best_tau(lambda tau: tau_normalised(head, tau), chosen))

@@ -34,7 +34,7 @@ _TITLES = {
 }
 _INTRODUCTION = (
     "Medians of n rounds in which everything is measured in turn, and the rounds' range; ratios are taken within a "
-    "round. The rules, and the commands, are in [benchmarks/README.md](../benchmarks/README.md)."
+    "round. The rules, and the commands, are in benchmarks/README.md."
 )
 
 
