@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.hostile.fuzz import json_mutations
+from tests.hostile.seeds import RUN_FILES
 from tests.report.fake_runs import EVIL, Json, Page, make_map, make_run, results, webp
 
 from evensphere.report import sheets, write_report
@@ -143,6 +145,18 @@ def test_bytes_of_any_kind_are_read(content: bytes, tmp_path_factory: pytest.Tem
     record = read_run(run)
     assert record.image_map is None
     assert "map.json is damaged and was not used." in record.problems
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=json_mutations(RUN_FILES["map.json"]))
+def test_maps_of_any_content_are_used_or_not(content: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = make_run(tmp_path_factory.mktemp("any") / "run")
+    (run / "map.json").write_text(json.dumps(content))
+    record = read_run(run)
+    assert (record.image_map is None) == ("map.json is damaged and was not used." in record.problems)
+    for shown in shown_maps(group_arms([record])):
+        json.dumps(shown.drawn)
+        assert len(shown.drawn["names"]) == len(shown.drawn["x"]) == len(shown.drawn["colourings"][0]["of"])
 
 
 def test_a_page_with_a_map_is_as_safe_as_without(tmp_path: Path) -> None:
