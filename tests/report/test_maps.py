@@ -107,7 +107,7 @@ def test_maps_share_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_six_large_maps_fit_into_a_page(tmp_path: Path) -> None:
     n, picture = 20_000, base64.b64decode(webp(3))
-    large = {
+    large: Json = {
         "names": [f"a/folder/of/some/depth/{i:06d}-{'name' * 30}.jpg" for i in range(n)], "images": n,
         "x": [9_999] * n, "y": [9_999] * n, "tenth": [9] * n, "region": [i % 100 for i in range(n)],
         "region_images": [200] * 100, "label": [i % 1000 for i in range(n)], "groups": ["few"] * 1000,

@@ -42,7 +42,10 @@ def run(
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
     images_on_map: Annotated[
-        int, typer.Option("--map", min=0, help="Images on the report's map of what was learnt, at most; 0 draws none.")
+        int,
+        typer.Option(
+            "--map", min=0, max=IMAGES, help="Images on the report's map of what was learnt, at most; 0 draws none."
+        ),
     ] = IMAGES,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
