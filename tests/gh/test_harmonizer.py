@@ -51,7 +51,7 @@ def test_shares_of_a_foreign_run_need_its_length() -> None:
     harmonizer = Harmonizer(D, N, anchors=K, warm_up=0.4, ramp=0, update_every="1 epoch", total_steps=25)
     weights = [harmonizer(views(step), index_of(step)).logs["gh_weight"].item() for step in range(25)]
     assert weights == [0.0] * 10 + [1.0] * 15, "of 25 steps, which are 5 epochs"
-    with pytest.raises(InputError, match="share of a run of unknown length; .* or pass total_steps"):
+    with pytest.raises(InputError, match=r"share of a run of unknown length; .* or pass total_steps"):
         Harmonizer(D, N, anchors=K, ramp=0, update_every=1)(views(0), index_of(0))
 
 
@@ -69,7 +69,7 @@ def test_it_follows_its_embeddings_to_their_device() -> None:
     harmonizer.to("meta")
     assert harmonizer.prior.is_meta
     moved = []
-    harmonizer.to = lambda device: moved.append(device)  # type: ignore[method-assign,assignment,return-value]
+    harmonizer.to = lambda device: moved.append(device)  # type: ignore[method-assign,assignment]
     harmonizer._own_progress(views(0)[0], None)
     assert moved == [torch.device("cpu")]
 
