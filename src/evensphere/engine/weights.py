@@ -139,9 +139,7 @@ def _deeper(found: _Found, used: set[str], others: list[str]) -> str | None:
     def kind(name: str) -> str:
         return re.sub(r"\d+", "#", name.removeprefix(found.prefix))
 
-    blocks = {
-        kind(name) for name in used if kind(name).count("#") > 1
-    }  # of blocks, and in them
+    blocks = {kind(name) for name in used if kind(name).count("#") > 1}  # of blocks, and in them
     return next((name for name in others if name.startswith(found.prefix) and kind(name) in blocks), None)
 
 
