@@ -143,4 +143,5 @@ def _transformers() -> Any:
         raise InputError(
             "A Hugging Face folder needs transformers, to be read again; pip install 'evensphere[huggingface]'."
         ) from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers
