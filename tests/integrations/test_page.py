@@ -25,8 +25,8 @@ def test_the_three_lines_run_with_an_index_and_without() -> None:
         assert names["harmonizer"].steps_taken == 1
 
 
-def test_its_links_lead_somewhere() -> None:
-    linked = re.findall(r"\]\(\.\./(examples/\w+\.py)\)", PAGE)
-    assert len(linked) == 9
-    for file in linked:
+def test_the_examples_it_names_are_there() -> None:
+    named = re.findall(r"`(examples/\w+\.py)`", PAGE)
+    assert len(named) == 9
+    for file in named:
         assert (ROOT / file).is_file()
