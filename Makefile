@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # tests run in as many processes as there are cores, a file of them in one, each of which computes in one thread
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
-.PHONY: quickstart test slow soak lint types docs reference results clean
+.PHONY: quickstart test slow integrations soak lint types docs reference results clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/evensphere quickstart
@@ -15,6 +15,10 @@ test: $(VENV)/installed-test lint types
 
 slow: $(VENV)/installed-test
 	$(PYTEST) -m slow --durations=10
+
+# each integration, in an environment that holds its own package and no other optional one
+integrations: $(VENV)/installed-test
+	.ci/integrations $(BIN)/python $(VENV)/integrations
 
 soak: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak -s

@@ -20,8 +20,8 @@ LEVELS = [
     {"gh", "methods", "data", "metrics"},
     {"engine"},
     {"recipes", "report"},
-    {"diagnosis", "curation"},
-    {"bench", "compare", "reproduce", "toy"},
+    {"diagnosis", "curation", "export"},
+    {"bench", "compare", "integrations", "reproduce", "toy"},
     {"cli"},
     {"__main__"},
 ]

@@ -11,22 +11,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evensphere.curation.curate import curate
     from evensphere.curation.rare import find_rare
+    from evensphere.export.embeddings import embed
+    from evensphere.export.export import export_encoder
     from evensphere.gh.harmonizer import Harmonizer
+    from evensphere.integrations.indexed import WithIndex
+    from evensphere.integrations.scikit_learn import Encoder
     from evensphere.recipes.run import evaluate, train
     from evensphere.report import write_report
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Encoder": "evensphere.integrations.scikit_learn",
     "curate": "evensphere.curation.curate",
+    "embed": "evensphere.export.embeddings",
+    "export_encoder": "evensphere.export.export",
     "find_rare": "evensphere.curation.rare",
     "Harmonizer": "evensphere.gh.harmonizer",
+    "WithIndex": "evensphere.integrations.indexed",
     "train": "evensphere.recipes.run",
     "evaluate": "evensphere.recipes.run",
     "write_report": "evensphere.report",
 }
 
-__all__ = ["Harmonizer", "__version__", "curate", "evaluate", "find_rare", "train", "write_report"]
+__all__ = [
+    "Encoder",
+    "Harmonizer",
+    "WithIndex",
+    "__version__",
+    "curate",
+    "embed",
+    "evaluate",
+    "export_encoder",
+    "find_rare",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -167,6 +168,13 @@ def rename(path: Path, name: str) -> None:
     with _explained(path):
         os.replace(path, path.with_name(name))
         _sync_folder(path.parent)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what nobody wants to keep; it is gone, with all that is in it, when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="evensphere-") as folder:
+        yield Path(folder)
 
 
 # --- the calls of the operating system --------------------------------------------------------------------------------

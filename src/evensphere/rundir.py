@@ -14,6 +14,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
     RUN/predictions.parquet, validation-predictions.parquet      what was predicted for each of those images
     RUN/metrics.jsonl         one JSON object per logged event   RUN/report.html     the page people look at
+    RUN/map.json              where the finished encoder puts the images, with pictures of some (recipes/mapping.py)
     RUN/checkpoints/*.pt      everything a resumed run needs     RUN/encoder.safetensors   the finished encoder
     RUN/best.safetensors      the encoder when its validation accuracy was highest (no file without validation images)
 """
@@ -54,6 +55,8 @@ class RunDir:
         self.evaluation_file = self.path / "eval.json"
         self.validation_file = self.path / "validation.json"
         self.report_file = self.path / "report.html"
+        self.map_file = self.path / "map.json"
+        self.diagnosis_file = self.path / "diagnosis.json"
         self.surrogates_file = self.path / "surrogates.json"
         self.timing_file = self.path / "timing.json"
         self.trackers_file = self.path / "trackers.json"

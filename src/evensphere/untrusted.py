@@ -32,14 +32,17 @@ def read_bytes(file: Path, limit: int) -> bytes:
         status = os.fstat(opened.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{shown(str(file))} is no plain file; give a file.")
-        # a little more than it is long: some files, such as those of /proc, do not say
-        content = opened.read(min(limit, max(status.st_size, 2**16)) + 1)
-        if len(content) > limit or opened.read(1):
+        # some files, such as those of /proc, do not say how long they are, and others grow
+        at_once, left, parts = max(status.st_size, 2**16) + 1, limit + 1, list[bytes]()
+        while left and (part := opened.read(min(at_once, left))):
+            parts.append(part)
+            left -= len(part)
+        if not left:
             raise InputError(
                 f"{shown(str(file))} is longer than the {limit:,} bytes that such a file may have; "
                 "is it what it is said to be?"
             )
-        return content
+        return b"".join(parts)
 
 
 def _opener(path: str, flags: int) -> int:

@@ -21,7 +21,7 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
 
 def check_number(name: str, value: float, least: float = -math.inf, most: float = math.inf) -> None:
     """Refuse what is no finite number from `least` to `most`."""
-    if not math.isfinite(value) or not least <= value <= most:
+    if not least <= value <= most or abs(value) == math.inf:  # whole numbers may be beyond all floats
         bounds = [f"at least {least:g}"] if least > -math.inf else []
         bounds += [f"at most {most:g}"] if most < math.inf else []
         raise InputError(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.contract import steps
+from tests.contract.steps import PROGRESS
 from torch import Tensor
 
 from evensphere.data.augment import VIEWS, Views
@@ -19,15 +21,12 @@ from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer
 from evensphere.methods import METHOD_INFO, METHODS
 from evensphere.methods.base import Method, Output
 from evensphere.nn.backbone import resnet_small
-from evensphere.ops.draw import seed_for
-from evensphere.ops.schedule import Progress
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import get_recipe
 from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
 
 B, D = 16, 24
-PROGRESS = Progress(43, 4, 80)  # epoch 10: beyond what a method keeps still at first, such as prototypes
 INDEX = torch.arange(B)
 
 # Where the recipe's learning rate, 0.3, does not suit a method: MoCo's paper has 0.0075 for this batch.
@@ -78,21 +77,7 @@ def local_views(count: int) -> tuple[Tensor, ...]:
 
 
 def take_steps(method: Method, harmonizer: Harmonizer | NoHarmonizer, first: int, count: int) -> list[Tensor]:
-    """Ordinary training steps; the loss of each."""
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.05)
-    losses = []
-    for step in range(first, first + count):
-        torch.manual_seed(seed_for(0, "step", step))
-        progress = PROGRESS._replace(step=step)
-        output = method(full_views(seed=step), INDEX, progress)
-        loss = output.loss + harmonizer(output.embeddings, INDEX, progress).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        method.after_step(INDEX, output, progress)
-        harmonizer.after_step(output.embeddings, INDEX, progress)
-        losses.append(loss.detach())
-    return losses
+    return steps.take_steps(method, harmonizer, lambda step: full_views(seed=step), range(first, first + count))
 
 
 def leaves(state: object, path: str = "") -> dict[str, object]:

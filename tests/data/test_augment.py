@@ -243,6 +243,23 @@ def test_an_image_alone_gets_the_view_it_gets_in_a_batch() -> None:
             torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 64), (2, 64), (3, 64)])
+def test_a_view_does_not_tell_which_batch_its_image_was_in(channels: int, size: int, interpolation: str) -> None:
+    """To the last bit: images alone, some of which are blurred, and batches whose widest crops are others."""
+    keywords: dict[str, Any] = {"mean": (0.5,) * channels, "std": (0.3,) * channels, "blur": 0.5, "solarize": 0.3}
+    if channels != 3:
+        keywords |= {"jitter": (0.4, 0.4 * (channels == 1), 0.0, 0.0), "gray": 0.0}
+    views = Views(8, interpolation=interpolation, **keywords)
+    images, index = pixels_of(30, size, channels), index_of(30)
+    whole = views(Batch(images, index), 1)
+    for most in (1, 2, 7):
+        shares = [views(Batch(images[rows], index[rows]), 1) for rows in torch.arange(30).split(most)]
+        assert all(
+            torch.equal(torch.cat(view), of_all) for view, of_all in zip(zip(*shares, strict=True), whole, strict=True)
+        )
+
+
 def test_views_epochs_and_seeds_differ() -> None:
     batch = batch_of()
     first, second = everything()(batch, 0)

@@ -2,147 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from sklearn.datasets import load_digits
-from tests.distributed import train_each as harness
-from tests.distributed.train_each import Job, train_each
-from torch import Tensor
+from tests.distributed.same import (
+    IMAGES,
+    ONE_STEP,
+    RUN,
+    assert_same,
+    differences,
+    job,
+    logged,
+    take_over,
+    train_in,
+    write_images,
+)
+from tests.distributed.train_each import Job
 
-from evensphere.data.digits import digits
-from evensphere.engine.processes import Processes
 from evensphere.methods import METHODS
 from evensphere.rundir import RunDir
-
-IMAGES = 61  # in batches of 16: three full ones and one of 13, which no number of processes shares alike
-
-RUN = [
-    "batch_size=16", "epochs=5", "precision=64-true", "checkpoint_every=7 steps", "evaluate_every=5 epochs",
-    "backbone.width=4", "schedule.learning_rate=0.05", "schedule.middle=0.03", "schedule.warm_up=0 epochs",
-    "schedule.stage_change=0.4", "harmonizer.anchors=5", "harmonizer.warm_up=0.4", "harmonizer.ramp=1 epochs",
-    "harmonizer.update_every=1 epochs",
-]  # fmt: skip
-ONE_STEP = [
-    "epochs=1",
-    "precision=32-true",
-    "harmonizer.warm_up=0",
-    "harmonizer.ramp=0",
-    "schedule.stage_change=0 epochs",
-]
-
-SIZES = {
-    "moco": ["method.queue_size=40", "method.momentum=0.9", "method.symmetric=true"],
-    "byol": ["method.hidden_dim=16", "method.momentum=0.9"],
-    "simsiam": [  # its gradients grow with every step, and with them what rounding left
-        "method.hidden_dim=16",
-        "method.predictor_dim=8",
-        "schedule.learning_rate=0.005",
-        "schedule.middle=0.003",
-    ],
-    "moco-v3": ["method.hidden_dim=16", "method.momentum=0.9"],
-    "nnclr": ["method.queue_size=40", "method.hidden_dim=16", "method.predictor_dim=16"],
-    "ts": ["method.period=4 epochs"],
-    "swav": ["method.prototypes=6"],
-    "dino": ["method.hidden=16", "method.outputs=12", "method.twin_momentum=0.9", "views.local_views=2"],
-    "pmsn": ["method.hidden=16", "method.prototypes=6", "method.twin_momentum=0.9"],
-}
-
-
-DNC = 1e-4  # its second expert and its distillation were 1e-5 apart; why is not known
+from evensphere.untrusted import read_json_object
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 61 digits."""
-    source = digits(imbalance=20).pretrain
-    lines = tmp_path_factory.mktemp("list") / "images.txt"
-    lines.write_text("\n".join(source.location(i) for i in range(0, 6 * IMAGES, 6)))
-    return lines
-
-
-def job(folder: Path, name: str, images: Path, *more: str, mistake: str = "") -> Job:
-    """The run of a method (the first word of the name) on the list of images."""
-    method = name.split()[0]
-    given = [*RUN, f"images={images}", f"method={method}", "method.embedding_dim=16", *SIZES.get(method, []), *more]
-    return Job(str(folder / name), "digits-lt", given, mistake)
-
-
-def train_in(processes: int, jobs: list[Job], folder: Path) -> None:
-    """Train all of them, one after the other, with the same processes; one is this one."""
-    if processes == 1:
-        train_each(jobs, Processes())
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "jobs.json"
-    file.write_text(json.dumps(jobs))
-    command = [sys.executable, str(Path(harness.__file__)), str(file), str(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr
-
-
-# --- comparing runs ---------------------------------------------------------------------------------------------------
-
-
-def leaves(state: object, path: str = "") -> dict[str, object]:
-    """Everything in a checkpoint, by where it is."""
-    if isinstance(state, dict):
-        return {k: v for key, value in state.items() for k, v in leaves(value, f"{path}/{key}").items()}
-    if isinstance(state, list | tuple):
-        return {k: v for i, value in enumerate(state) for k, v in leaves(value, f"{path}/{i}").items()}
-    return {path: state}
-
-
-def final_state(run: Path | str) -> dict[str, object]:
-    folder = RunDir(run)
-    state = torch.load(folder.checkpoint_file(folder.checkpoint_steps()[-1]), weights_only=True)
-    del state["metrics_size"], state["sha256"]  # which follow the digits of numbers
-    return leaves(state)
-
-
-def differences(run: Path | str, other: Path | str, tolerance: float) -> list[str]:
-    """Where the final checkpoints of two runs, which hold weights, the optimiser's momentum (and so gradients), twins,
-    memories, pi and more, are further apart than allowed, in proportion to the largest number of a tensor, of momentum
-    at least to a hundredth of the largest of all: a bias before BatchNorm has no gradient but rounding. Numbers of
-    single precision, in which memories are kept, may differ in their last bits."""
-    state, theirs = final_state(run), final_state(other)
-    assert state.keys() == theirs.keys()
-    momentum = [_largest(value) for name, value in state.items() if name.endswith("/momentum_buffer")]
-    least = {name: max(1e-3, *momentum) / 100 for name in state if name.endswith("/momentum_buffer")}
-    return [name for name, value in state.items() if not _close(value, theirs[name], tolerance, least.get(name, 1e-3))]
-
-
-def _close(value: object, other: object, tolerance: float, least: float) -> bool:
-    if not isinstance(value, Tensor) or not isinstance(other, Tensor):
-        return value == other
-    if not value.is_floating_point():
-        return torch.equal(value, other)
-    allowed = max(tolerance, 0.0 if value.dtype == torch.float64 else 1e-6)
-    return bool((value - other).abs().max() <= allowed * max(_largest(value), least))
-
-
-def _largest(value: object) -> float:
-    return float(value.abs().max()) if isinstance(value, Tensor) else 0.0
-
-
-def logged(run: Path | str) -> list[dict[str, float]]:
-    return [event for event in RunDir(run).read_metrics() if event["event"] in ("step", "population")]
-
-
-def assert_same(run: Path | str, other: Path | str, tolerance: float = 1e-9) -> None:
-    assert differences(run, other, tolerance) == []
-    mine, theirs = logged(run), logged(other)
-    assert len(mine) == len(theirs) > 0
-    for event, expected in zip(mine, theirs, strict=True):
-        assert event.keys() == expected.keys()
-        for name in expected.keys() - {"event"}:  # Fabric hands losses out in single precision
-            value = expected[name]
-            assert event[name] == pytest.approx(value, rel=max(tolerance, 1e-6), abs=1e-6), (name, expected["step"])
+    return write_images(tmp_path_factory.mktemp("list"))
 
 
 # --- the same ---------------------------------------------------------------------------------------------------------
@@ -201,14 +86,6 @@ def moved(root: Path, folder: Path, images: Path) -> list[Job]:
     return jobs
 
 
-def take_over(begun: Path, folder: Path, name: str, images: Path) -> Job:
-    run = RunDir(folder / name)
-    shutil.copytree(begun, run.path)
-    run.encoder_file.unlink()
-    run.checkpoint_file(run.checkpoint_steps()[-1]).unlink()
-    return job(folder, name, images)
-
-
 def unreadable(folder: Path, photos: Path) -> Job:
     """Five of its images, two of a batch, are lost once training has begun."""
     given = [*RUN, "workers=0", "storage=files", "views=cifar", "views.size=8", "backbone=resnet-small"]
@@ -238,12 +115,16 @@ def test_two_passes_a_step_and_weighed_images(runs: Path) -> None:
 
 @pytest.mark.slow
 def test_every_stage_of_dnc(runs: Path) -> None:
+    """One of its clusters leaves two images for the last batch of an epoch: one for each process."""
     stages = sorted(folder.name for folder in (runs / "1" / "simclr dnc" / "stages").iterdir())
     trained = [stage for stage in stages if "clusters" not in stage]
     assert len(trained) == 4
     for stage in trained:
         mine, theirs = (runs / processes / "simclr dnc" / "stages" / stage for processes in ("2", "1"))
-        assert_same(mine, theirs, DNC if "base" not in stage else 1e-9)
+        assert_same(mine, theirs)
+    sizes = read_json_object(runs / "1" / "simclr dnc" / "stages" / "01-clusters" / "clusters.json")
+    assert sizes is not None
+    assert 2 in [size % 16 for size in sizes["sizes"]]
     assert (runs / "2" / "simclr dnc" / "encoder.safetensors").exists()
 
 

@@ -1,6 +1,6 @@
 """Trains the runs of a list one after the other, with the same processes. The tests run it:
 
-python train_each.py JOBS.json DEVICES
+python train_each.py JOBS.json DEVICES SHARDING
 """
 
 from __future__ import annotations
@@ -103,5 +103,5 @@ def _spoil(unreadable: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with together(int(sys.argv[2])) as together_:
+    with together(int(sys.argv[2]), sharding=sys.argv[3]) as together_:  # type: ignore[arg-type]
         train_each([Job(*fields) for fields in json.loads(Path(sys.argv[1]).read_text())], together_)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evensphere.data.augment import Views
 from evensphere.data.source import ArraySource, Batch, Pixels, Source, UnreadableImage
 from evensphere.data.stream import Sample, Stream
-from evensphere.engine.embed import embed, readable_again, timm_encoder, timm_views
+from evensphere.engine.embed import embed, readable_again, timm_encoder, timm_view_options
 from evensphere.engine.evaluate import features_of
 from evensphere.errors import InputError
 
@@ -111,9 +111,8 @@ class TestTimm:
         for encoder in encoders:
             assert all(torch.equal(value, state[key]) for key, value in encoder.state_dict().items())
             assert not [key for key in encoder.state_dict() if key.startswith("fc")]
-        views = timm_views(self.NAME)
-        assert views.size == 176
-        assert views.mean == (0.485, 0.456, 0.406)
+        wanted = timm_view_options(self.NAME)
+        assert (wanted["size"], wanted["mean"]) == (176, [0.485, 0.456, 0.406])
 
     def test_wrong_weights_are_refused_in_a_sentence(self, tmp_path: Path) -> None:
         state = self.weights()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.steps import PROGRESS, take_steps
 from tests.contract.test_methods import leaves, same
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,11 +23,9 @@ from evensphere.methods.moco import MoCo
 from evensphere.methods.simclr import SimCLR
 from evensphere.nn.backbone import resnet_small
 from evensphere.ops.contrast import info_nce
-from evensphere.ops.schedule import Progress
 from evensphere.recipes.part import Part, build
 
 B, PART, D = 13, 4, 12  # parts of 4, 3, 3 and 3 images
-PROGRESS = Progress(43, 4, 80)  # beyond what a method keeps still at first
 INDEX = torch.arange(B)
 
 
@@ -50,29 +49,17 @@ def views_of(step: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...
     return tuple(torch.randn(2, B, 1, 8, 8, dtype=dtype, generator=torch.Generator().manual_seed(step)))
 
 
-def take_steps(method: Method, harmonizer: Harmonizer, count: int = 2) -> list[Tensor]:
-    """Training steps; the losses, and the gradients of the last."""
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
-    seen: list[Tensor] = []
-    for step in range(count):
-        torch.manual_seed(step)
-        progress = PROGRESS._replace(step=PROGRESS.step + step)
-        output = method(views_of(step), INDEX, progress)
-        loss = output.loss + harmonizer(output.embeddings, INDEX, progress).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        method.after_step(INDEX, output, progress)
-        harmonizer.after_step(output.embeddings, INDEX, progress)
-        seen.append(loss.detach())
-    return [*seen, *(weight.grad for weight in method.parameters() if weight.grad is not None)]
+def losses_and_gradients(method: Method, harmonizer: Harmonizer) -> list[Tensor]:
+    """Of two steps, and of the last."""
+    losses = take_steps(method, harmonizer, views_of, range(PROGRESS.step, PROGRESS.step + 2), momentum=0.9)
+    return [*losses, *(weight.grad for weight in method.parameters() if weight.grad is not None)]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_without_batch_norm_a_batch_in_parts_is_the_whole_batch(name: str) -> None:
     whole, parts = make(name), make(name)
     encode_in_parts(parts[0], PART)
-    for mine, expected in zip(take_steps(*parts), take_steps(*whole), strict=True):
+    for mine, expected in zip(losses_and_gradients(*parts), losses_and_gradients(*whole), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-9)
     states = [leaves({str(i): part.state_dict() for i, part in enumerate(pair)}) for pair in (parts, whole)]
     assert states[0].keys() == states[1].keys()

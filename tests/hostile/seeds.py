@@ -141,4 +141,18 @@ RUN_FILES: dict[str, Any] = {
         {"event": "stopped", "step": 4, "reason": "The loss became nan."},
     ],
     "skipped.csv": "path,reason\na.png,the file is empty\n",
+    "diagnosis.json": {"findings": [dict.fromkeys(("name", "title", "level", "sentence", "advice"), "info")]},
+    "map.json": {
+        "images": 9,
+        "names": ["a.png", "b/c.png"],
+        "x": [0, 9999],
+        "y": [5, 7],
+        "tenth": [0, 9],
+        "region": [1, 0],
+        "region_images": [5, 4],
+        "label": [0, 1],
+        "classes": ["a", "b"],
+        "groups": ["many", "few"],
+        "thumbnails": {"0": "UklGRhwAAABXRUJQVlA4TA8AAAAvAAAAAAcQ/Y/+ByKi/wEA"},
+    },
 }

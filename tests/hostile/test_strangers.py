@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import re
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -17,11 +19,13 @@ import numpy as np
 import pytest
 import torch
 from tests.data.image_files import write
+from typer.testing import CliRunner
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.main import app
 from evensphere.data.archive import archive
 from evensphere.data.arrays import array
-from evensphere.engine.checkpoint import read_checkpoint
+from evensphere.engine.checkpoint import read_checkpoint, save_encoder
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.recipes.run import evaluate, train
@@ -30,6 +34,8 @@ from evensphere.report import write_report
 from evensphere.reproduce.page import Heading, Paragraph, Rows, to_html
 from evensphere.rundir import RunDir
 from evensphere.spreadsheet import read_csv, to_csv
+
+CLI = CliRunner()
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
 
@@ -120,6 +126,7 @@ def malicious(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunDir, 
     marker = tmp_path / "marker"
     (tmp_path / "payload.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "payload", raising=False)  # of another test
     run = RunDir(tmp_path / "run")
     run.create()
     content = get_recipe("digits-lt").to_json()
@@ -141,6 +148,50 @@ def test_a_recipe_runs_nothing(malicious: tuple[RunDir, Path]) -> None:
             use()
     assert write_report(run.path).is_file()  # which needs no code
     assert not marker.exists()
+
+
+def own_code_of(part: str, folder: Path) -> Path:
+    """An encoder file whose description names code for a part."""
+    described = {kind: {"name": "digits", "options": {"size": 8}} for kind in ("backbone", "views")}
+    described[part] = {"name": "payload:Part", "options": {}}
+    folder.mkdir()
+    save_encoder(folder / "encoder.safetensors", torch.nn.Linear(1, 1), described)
+    return folder / "encoder.safetensors"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate RUN",
+        "finetune RUN",
+        "diagnose RUN",
+        "rare RUN --out OUT",
+        "curate RUN --size 5 --out OUT",
+        "compare RUN OTHER --labels PHOTOS",
+        "diagnose PHOTOS --weights BACKBONE",
+        "curate PHOTOS --size 5 --out OUT --weights VIEWS",
+    ],
+)
+def test_no_command_runs_a_strangers_code_unless_it_is_trusted(
+    command: str, malicious: tuple[RunDir, Path], tmp_path: Path
+) -> None:
+    run, marker = malicious
+    other = RunDir(tmp_path / "other")
+    other.create()
+    other.write_json(other.recipe_file, get_recipe("digits-lt", "base").to_json())
+    for label in "ab":
+        for i in range(2):
+            write(tmp_path / "photos" / label / f"{i}.png")
+    paths = {"RUN": run.path, "OUT": tmp_path / "out", "OTHER": other.path, "PHOTOS": tmp_path / "photos"}
+    paths |= {part.upper(): own_code_of(part, tmp_path / part) for part in ("backbone", "views")}
+    arguments = [str(paths.get(word, word)) for word in command.split()]
+    refused = CLI.invoke(app, arguments)
+    assert isinstance(refused.exception, InputError)
+    assert re.search(r"names code that is not evensphere's, \w+ = payload:\w+.*--trust", str(refused.exception))
+    assert not marker.exists()
+    trusted = CLI.invoke(app, [*arguments, "--trust"])
+    assert "cannot be imported" in str(trusted.exception), "it has nothing of that name, but was asked for it"
+    assert marker.exists()
 
 
 def test_who_is_trusted_is_run(malicious: tuple[RunDir, Path]) -> None:

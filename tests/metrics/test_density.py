@@ -40,6 +40,15 @@ def test_neighbours_are_sorted_and_never_oneself() -> None:
     assert torch.equal(similarity, similarity.sort(dim=1, descending=True).values)
 
 
+def test_neighbours_are_looked_for_among_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(density_module, "_BLOCK_ENTRIES", 30)  # blocks of 3 rows
+    features, among = points(41, 5), torch.arange(0, 41, 4)[:10]
+    index, similarity = nearest_neighbours(features, 3, among)
+    cosines = (features @ features.T).fill_diagonal_(-torch.inf)[:, among]
+    assert torch.equal(index, among[cosines.topk(3).indices])
+    torch.testing.assert_close(similarity, cosines.topk(3).values)
+
+
 def test_a_crowd_is_denser_than_loners() -> None:
     crowd = normalize(torch.eye(8)[:1] + 0.05 * points(50, 8), dim=1)
     density = knn_density(torch.cat([points(50, 8, seed=1), crowd]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,17 @@ def reader_has() -> dict[str, Any]:
         "loader": [(views, torch.arange(10))] * 2,
         "model": torch.nn.Linear(8, 128),
         "criterion": torch.nn.functional.mse_loss,
+        # in the middle of a step
+        "batch": (views, torch.arange(10)),
+        "z1": torch.randn(10, 64, requires_grad=True),
+        "z2": torch.randn(10, 64, requires_grad=True),
+        "loss": torch.zeros(()),
+        # in a trainer's script
+        "train_dataset": list(range(100)),
+        "cfg": SimpleNamespace(method_kwargs=SimpleNamespace(proj_output_dim=128)),
+        # labelled pictures, as scikit-learn hands them over
+        "images": torch.randint(0, 256, (32, 8, 8), dtype=torch.uint8).numpy(),
+        "labels": [0, 1] * 16,
     }
 
 

@@ -22,6 +22,7 @@ from evensphere.nn.backbone import resnet_small
 from evensphere.ops.schedule import Progress
 from evensphere.recipes import dnc
 from evensphere.recipes.dnc import DnC, HiddenLayer
+from evensphere.recipes.mapping import draw_map
 from evensphere.recipes.network import projector_of
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
@@ -133,6 +134,9 @@ def test_it_is_evaluated_and_reported_like_any_run(finished: RunDir) -> None:
     assert last["knn_untrained"] == results["knn_untrained"]
     page = write_report([finished.path, finished.stages / "00-base"], finished.path / "page.html").read_text()
     assert "in the stages of dnc" in page
+    content = json.loads(draw_map(finished.path).read_text())
+    assert len(content["names"]) == finished.read_recipe()["resolved"]["num_images"]
+    assert "region" not in content, "a distilled encoder has no regions of its own"
 
 
 def test_a_run_in_one_piece_says_nothing_of_stages(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.data.stored import png_files, save_dataset, write_shards
 from evensphere.engine import train as engine
 from evensphere.errors import InputError
 from evensphere.ops.schedule import Progress
+from evensphere.recipes.mapping import draw_map
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
@@ -68,6 +69,15 @@ def said(recipe: Recipe, out: Path, **options: Any) -> str:
 @pytest.fixture(scope="module")
 def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return RunDir(train(recipe_for(shards), tmp_path_factory.mktemp("runs") / "unbroken"))
+
+
+def test_a_stream_is_mapped_like_files(unbroken: RunDir) -> None:
+    content = json.loads(draw_map(unbroken.path).read_text())
+    assert content["images"] == 60, "one of 61 cannot be read"
+    assert len(content["thumbnails"]) == 60
+    assert sum(content["region_images"]) == 60, "by the projector: pi knows no single image"
+    assert len(set(content["names"])) == 60
+    assert "label" not in content
 
 
 def test_a_run_on_a_stream_leaves_what_it_promises(unbroken: RunDir, shards: Path, tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from evensphere.report.arms import group_arms
 from evensphere.report.record import read_runs
@@ -58,6 +62,36 @@ def make_run(folder: Path, arm: str = "gh", seed: int = 0, eval_json: Json | Non
     if eval_json is not None:
         (folder / "eval.json").write_text(json.dumps(eval_json))
     return folder
+
+
+def webp(number: int) -> str:
+    """A small picture that no other number has, as base64."""
+    picture = io.BytesIO()
+    colour = (number * 37 % 256, number * 59 % 256, number * 101 % 256)
+    Image.new("RGB", (16, 16), colour).save(picture, format="webp", lossless=True)
+    return base64.b64encode(picture.getvalue()).decode()
+
+
+def make_map(folder: Path, side: int = 10, labels: bool = True, regions: bool = True, **changes: Any) -> Json:
+    """RUN/map.json of side x side images on a grid; every image has a picture of its own."""
+    n = side * side
+    content: Json = {
+        "format": 1, "layout": "neighbour embedding", "images": n,
+        "names": [f"photos/{i // side}/{i % side}.jpg" for i in range(n)],
+        "x": [i % side * 9999 // (side - 1) for i in range(n)], "y": [i // side * 9999 // (side - 1) for i in range(n)],
+        "tenth": [i * 10 // n for i in range(n)], "thumbnails": {str(i): webp(i) for i in range(n)},
+    }  # fmt: skip
+    if regions:
+        region = [i % 3 for i in range(n)]
+        content |= {"region": region, "region_images": [region.count(k) for k in range(3)] + [0]}
+    if labels:
+        content |= {"label": three_to_one(n), "classes": ["dog", "okapi"], "groups": ["many", "few"]}
+    (folder / "map.json").write_text(json.dumps(content | changes))
+    return content | changes
+
+
+def three_to_one(n: int) -> list[int]:
+    return [0] * (n - n // 4) + [1] * (n // 4)
 
 
 def said(folders: list[Path] | Path) -> str:

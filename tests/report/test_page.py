@@ -55,7 +55,8 @@ def test_every_picture_is_announced_and_under_a_heading(six: list[Path]) -> None
     page = Page(write_report(six).read_text())
     plots = [attrs for _, attrs in page.tags if attrs.get("class") == "plot"]
     assert {plot["id"] for plot in plots} == {
-        f"figure-{name}" for name in ("groups", "classes", "loss", "gh", "rate", "knn", "sizes", "effective")
+        f"figure-{name}"
+        for name in ("groups", "classes", "loss", "gh", "rate", "knn", "sizes", "effective", "learnt-0")
     }
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
     assert [tag for tag, _ in page.tags].count("h1") == 1

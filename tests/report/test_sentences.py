@@ -12,7 +12,7 @@ from tests.report.fake_runs import EVIL, Json, make_run, results, said, scores
 from evensphere.report import write_report
 from evensphere.report.arms import group_arms
 from evensphere.report.record import read_run, read_runs
-from evensphere.report.sentences import headline, summary
+from evensphere.report.sentences import headline, summary, troubles
 
 
 def test_sentences_of_six_runs(six: list[Path]) -> None:
@@ -157,3 +157,35 @@ def test_a_recipe_with_only_its_required_keys_is_enough(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "old", "arm": "mine", "seed": 3, "epochs": 2}))
     assert "The encoder was trained on images for 2 epochs (recipe old): mine (1 seed)." in said(tmp_path)
     assert write_report(tmp_path).is_file()
+
+
+WARNING = {"event": "warning", "kind": "collapse", "step": 150, "sentence": "all alike, so it is collapsing; try less"}
+
+
+def test_a_run_that_collapsed_says_so_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", eval_json=results(40))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(WARNING) + "\n")
+    (said_first,) = troubles([read_run(run)])
+    assert said_first.startswith("run has collapsed (all alike, so it is collapsing). Do not use its encoder")
+    assert said_first in unescape(write_report(run).read_text().split('id="summary"')[0])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "recovered", "kind": "collapse", "step": 190}) + "\n")
+    assert troubles([read_run(run)]) == [], "it has recovered"
+    finding = {"name": "collapse", "title": "?", "level": "alarm", "sentence": "In one point.", "advice": ""}
+    (run / "diagnosis.json").write_text(json.dumps({"findings": [finding]}))
+    assert troubles([read_run(run)])[0].startswith("run has collapsed (In one point).")
+
+
+def test_a_run_cut_short_says_so_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "encoder.safetensors").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:14]))
+    assert troubles([read_run(run)]) == [
+        "run is not finished: it was cut short, or still runs, at epoch 6 of 20, so nothing is final."
+    ]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(STOP) + "\n")
+    assert troubles([read_run(run)]) == ["run was stopped at epoch 6 of 20, so nothing is final."]
+    assert troubles([read_run(make_run(tmp_path / "sound"))]) == []

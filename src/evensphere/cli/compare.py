@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.options import Trust
 from evensphere.rundir import Split
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Compare two runs, or two arms over several seeds, on the same images: differences, intervals, one sentence."""
     from evensphere.compare.difference import compare
@@ -41,7 +43,7 @@ def run(
     if labels:
         from evensphere.compare.labels import compare_on_labels
 
-        found = compare_on_labels(labels, runs or (), a or (), b or (), metric)
+        found = compare_on_labels(labels, runs or (), a or (), b or (), metric, trust)
     else:
         found = compare(runs or (), a or (), b or (), metric, split)
     if as_json:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import say
+from evensphere.cli.options import Trust
 
 NAME = "curate"
 
@@ -27,7 +28,11 @@ def run(
         str | None, typer.Option(help="For images without a run: a timm model [default: simple image statistics].")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Its weights: a .safetensors file, or one of torch with nothing but tensors.")
+        Path | None,
+        typer.Option(
+            help="Its weights: a .safetensors file, or one of torch with nothing but tensors; or a run's "
+            "encoder.safetensors, without --backbone."
+        ),
     ] = None,
     level: Annotated[
         list[int] | None,
@@ -36,6 +41,7 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all choices.")] = 0,
+    trust: Trust = False,
 ) -> None:
     """Choose a subset in which common things take less room, by hierarchical k-means."""
     from evensphere.cli.reading import Reading
@@ -43,7 +49,7 @@ def run(
     from evensphere.rundir import RunDir
 
     with Reading("Looking at all images once") as reading:
-        curated = curate(target, size, data or (), backbone, weights, level or None, seed, reading)
+        curated = curate(target, size, data or (), backbone, weights, level or None, seed, reading, trust)
     files = write_curated(curated, out)
     say(curated.verdict)
     say(f"Written: {', '.join(map(str, files))}")

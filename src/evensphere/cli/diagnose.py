@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.options import Trust
 
 NAME = "diagnose"
 
@@ -28,10 +29,12 @@ def run(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="For images: a safetensors file on the disk: a timm model's, or a run's encoder.safetensors."
+            help="For images: that model's weights, a .safetensors file or one of torch with nothing but tensors; or a "
+            "run's encoder.safetensors, without --backbone."
         ),
     ] = None,
     images: Annotated[int, typer.Option(help="Images looked at, at most.")] = 3000,
+    trust: Trust = False,
 ) -> None:
     """Say how skewed, how collapsed and how reliable things look, and what to do. No label is read."""
     from evensphere.diagnosis.diagnose import diagnose
@@ -39,7 +42,7 @@ def run(
     from evensphere.rundir import RunDir
 
     status = plain_console(stderr=True)
-    diagnosis = diagnose(path, out, backbone, weights, images, status)
+    diagnosis = diagnose(path, out, backbone, weights, images, status, trust)
     print_page(diagnosis, plain_console())
     is_run = RunDir(path).recipe_file.is_file()
     if (folder := out or (path if is_run else None)) is not None:

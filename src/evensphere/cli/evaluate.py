@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.options import Trust
 from evensphere.metrics import DESCRIPTIONS, METRICS
 from evensphere.rundir import RunDir, Split, Which
 
@@ -37,7 +38,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Scores to write, where the run is read-only [default: RUN/eval.json].")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Run code of its own that the run's recipe names.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
     from evensphere.recipes.run import evaluate

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.options import Trust
 
 NAME = "finetune"
 
@@ -23,6 +24,7 @@ def run(
     ] = None,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the head's first weights, the order and the crops.")] = 0,
+    trust: Trust = False,
 ) -> None:
     """Fine-tune the whole encoder on long-tailed labels in five ways, and the same network from scratch."""
     from evensphere.cli.evaluate import group_table
@@ -34,7 +36,7 @@ def run(
     tuning = Tuning(epochs, batch, seed=seed)
     if learning_rate:
         tuning = Tuning(epochs, batch, tuple(learning_rate), seed=seed)
-    results = finetune_run(folder, data or None, tuning, plain_console(stderr=True))
+    results = finetune_run(folder, data or None, tuning, plain_console(stderr=True), trust)
     names = [f"{start}_{method}" for method in METHODS for start in ("finetune", "scratch")]
     rows = {METRICS[name]: results[name] for name in names}
     plain_console(width=110).print(

@@ -19,7 +19,9 @@ from evensphere.cli import (
     curate,
     data,
     diagnose,
+    embed,
     evaluate,
+    export,
     finetune,
     methods,
     quickstart,
@@ -44,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
-    *(quickstart, train, evaluate, finetune, compare, diagnose, rare, curate),
+    *(quickstart, train, evaluate, finetune, compare, diagnose, rare, curate, export, embed),
     *(report, watch, reproduce, bench, methods, recipes, split, toy),
 )
 for command in COMMANDS:

@@ -10,6 +10,7 @@ import typer
 
 from evensphere.cli.console import plain_console
 from evensphere.cli.evaluate import group_table
+from evensphere.cli.mapping import IMAGES, draw_after_training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,8 @@ def run(
         for arm in ARMS:
             folder = out / f"{arm}-seed{seed}"
             results[arm].append(_train_and_evaluate(folder, arm, seed, setting or [], console))
+            if seed == 0:  # whose map the page shows
+                draw_after_training(folder, IMAGES, (), ())
             folders.append(folder)
     console.print(_table(results, seeds))
     console.print(_sentence(results, seeds))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import say
+from evensphere.cli.options import Trust
 
 NAME = "rare"
 
@@ -21,13 +22,14 @@ def run(
         typer.Option(help="Other images for the run's encoder (repeat for several folders) [default: the run's own]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the regions.")] = 0,
+    trust: Trust = False,
 ) -> None:
     """List the rarest images, no two alike, with what looks broken set apart."""
     from evensphere.cli.reading import Reading
     from evensphere.curation.rare import find_rare, write_rare
 
     with Reading("Looking at all images once") as reading:
-        found = find_rare(folder, budget, data or (), seed, reading)
+        found = find_rare(folder, budget, data or (), seed, reading, trust)
     files = write_rare(found, out)
     say(found.look.verdict)
     junk = f"; {len(found.junk):,} suspected to be junk" if found.junk else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from evensphere.cli.console import plain_console, say
+from evensphere.cli.mapping import IMAGES, draw_after_training
 
 NAME = "train"
 
@@ -33,25 +34,64 @@ def run(
     branch: Annotated[
         Path | None, typer.Option(help="Start from where this run's warm-up ended, instead of from nothing.")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin with: of torchvision, timm, Hugging Face (a folder), Lightly, solo-learn, MoCo ..."
+        ),
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes on each machine, each with a GPU of its own if there are any.")
     ] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; start the same command on each.")] = None,
+    sharding: Annotated[
+        Literal["none", "fsdp"],
+        typer.Option(help="fsdp: each process keeps a part of the parameters (experimental; docs/processes.md)."),
+    ] = "none",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images that cannot be read, instead of leaving them out.")
     ] = False,
     track: Annotated[
         list[str] | None, typer.Option(help="Also tell tensorboard or wandb of losses and accuracies (repeatable).")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would be chosen for these images and why; train nothing.")
+    ] = False,
+    images_on_map: Annotated[
+        int, typer.Option("--map", min=0, help="Images on the report's map of what was learnt, at most; 0 draws none.")
+    ] = IMAGES,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")
     ] = False,
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
+    from dataclasses import replace
+
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
+    from evensphere.recipes.trust import trusting
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
+    chosen = chosen if init is None else replace(chosen, init=str(init))
+    if explain:
+        from evensphere.recipes import explanation
+
+        explanation.print_explanation(explanation.explain(chosen), plain_console())
+        return
     out = out or Path("runs") / f"{chosen.name}-{chosen.arm}-seed{chosen.seed}"
-    train(chosen, out, resume, branch, devices, plain_console(stderr=True), strict, trust, nodes, track or ())
+    train(
+        chosen,
+        out,
+        resume=resume,
+        branch=branch,
+        devices=devices,
+        console=plain_console(stderr=True),
+        strict=strict,
+        trust=trust,
+        nodes=nodes,
+        sharding=sharding,
+        trackers=track or (),
+    )
+    with trusting(trust):
+        draw_after_training(out, images_on_map, data or (), chosen.import_paths)
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

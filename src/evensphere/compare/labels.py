@@ -30,6 +30,7 @@ from evensphere.ops.draw import permutation
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, collection
+from evensphere.recipes.trust import trusting
 from evensphere.report.wording import count
 from evensphere.rundir import RunDir
 
@@ -43,12 +44,14 @@ def compare_on_labels(
     first: Sequence[Path | str] = (),
     second: Sequence[Path | str] = (),
     metric: str | None = None,
+    trust: bool = False,
 ) -> Comparison:
     """Compare two arms on labelled images of the user's own.
 
     labels: a csv table or list with labels, class folders ..., or several that are one collection; every image needs a
         label. Classes with one label are left out, since they cannot be learnt and asked for at once.
     runs, first, second: see `sides.two_sides`. metric: "probe" (the default) or "knn".
+    trust: whether code of the user's own, which a run's recipe names, may run.
     The interval takes the images' outcomes for independent, which cross-validation makes them only nearly.
     Raises InputError for images without labels, or fewer than two classes with two labels.
     """
@@ -58,7 +61,8 @@ def compare_on_labels(
     sides = two_sides(*([Path(folder) for folder in folders] for folders in (runs, first, second)))
     outcomes = []
     for pair in sides.pairs:
-        banks = [_embedded(RunDir(run.folder), labels) for run in pair]
+        with trusting(trust):
+            banks = [_embedded(RunDir(run.folder), labels) for run in pair]
         if not torch.equal(banks[0].labels, banks[1].labels):
             raise InputError("The two encoders could not read the same of the labelled images; are all readable?")
         outcomes.append([right_by_image(bank, metric) for bank in banks])

@@ -107,14 +107,15 @@ def curate(
     levels: Sequence[int] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    trust: bool = False,
 ) -> Curated:
     """A subset of `size` images, drawn as evenly as can be from the places where images are.
 
-    target: a run folder, whose encoder is used, or a collection of images. data, backbone, weights: see
+    target: a run folder, whose encoder is used, or a collection of images. data, backbone, weights, trust: see
         recipes/frozen.py. levels: numbers of clusters, descending; None chooses.
     Raises InputError for a size that the readable images do not allow, or levels that do not descend.
     """
-    return choose_evenly(look_at(frozen(target, data, backbone, weights), progress), size, levels, seed)
+    return choose_evenly(look_at(frozen(target, data, backbone, weights, trust), progress), size, levels, seed)
 
 
 def choose_evenly(look: Look, size: int, levels: Sequence[int] | None = None, seed: int = 0) -> Curated:

@@ -67,15 +67,18 @@ def find_rare(
     data: Sequence[str] = (),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    trust: bool = False,
 ) -> Rare:
     """The `budget` rarest images of a run's collection by its encoder (all, where there are fewer), and suspected junk.
 
     run: a finished run folder. data: other images instead of the run's own. seed: of the regions.
+    trust: whether code of the user's own, which the run's recipe names, may run.
     Raises InputError where the run is not finished, the images do not fit, or budget < 1.
     """
     if budget < 1:
         raise InputError(f"A budget of {budget} images was given; give 1 or more.")
-    return choose_rare(look_at(frozen(RunDir.existing(run).path, data), progress), budget, seed)
+    images = frozen(RunDir.existing(run).path, data, trust=trust)
+    return choose_rare(look_at(images, progress), budget, seed)
 
 
 def choose_rare(look: Look, budget: int, seed: int = 0) -> Rare:

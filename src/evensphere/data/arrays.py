@@ -1,6 +1,6 @@
 """Images in numpy files. Nothing in them is ever unpickled.
 
-Whoever holds arrays in a program of their own needs no file: see examples/own_data.py.
+Whoever holds arrays in a program of their own needs no file: see `in_memory`, and examples/own_data.py.
 """
 
 from __future__ import annotations
@@ -72,6 +72,16 @@ def array(
     if "train" not in labelled or "test" not in labelled:
         return Splits(pretrain)
     return Splits(pretrain, probe=pretrain, validation=labelled.get("validation"), test=labelled["test"])
+
+
+def in_memory(name: str, images: Array, layout: Layout | None = None) -> ArraySource:
+    """Images that a program holds: uint8 of one size, without labels. layout: as of `array`.
+
+    Raises InputError for an array that is something else.
+    """
+    layout = layout or _layout(name, images.shape)
+    _check(name, images, layout)
+    return ArraySource(name, torch.from_numpy(np.ascontiguousarray(_channels_first(images, layout))))
 
 
 class MappedSource(Source):

@@ -170,9 +170,18 @@ def _resampling_of_extents(
     extent, unit, pixel = extent.float(), unit.float(), first.float() + tap
     weights = _triangle(distance, unit) if interpolation == "bilinear" else _cubic(distance.div_(unit))
     weights.mul_(pixel >= 0).mul_(pixel < extent)
-    weights.div_(weights.sum(0))
+    weights.div_(_total(weights))
     pixel = torch.minimum(pixel.clamp_(min=0), extent - 1)
     return pixel.int().permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous()
+
+
+def _total(weights: Float[Tensor, "taps batch out"]) -> Float[Tensor, "batch out"]:
+    """Tap by tap, since torch's sum has an order that depends on how many numbers there are: an image's crop would
+    differ in its last bits by the other images of its batch."""
+    total = weights[0].clone()
+    for of_tap in weights[1:]:
+        total += of_tap
+    return total
 
 
 def _triangle(

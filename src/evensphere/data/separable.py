@@ -44,5 +44,8 @@ def _weigh_rows(images: Float32[Tensor, "batch c h w"], taps: Taps) -> Float32[T
     planes = torch.arange(0, b * c * h, h, device=images.device, dtype=taps.rows.dtype).view(b, c, 1)
     rows = (taps.rows.flatten(1)[:, None] + planes).view(-1, taps.rows.shape[2])
     weights = taps.weights.flatten(1)[:, None].expand(-1, c, -1).reshape(rows.shape)
-    weighed = embedding_bag(rows, images.reshape(b * c * h, w), mode="sum", per_sample_weights=weights)
+    # the planes are copied here where they lie column by column, but a single one would not be: torch then takes other
+    # loops, and the last bits of a view would tell whether its image was alone in its batch
+    pixels = images.reshape(b * c * h, w).contiguous()
+    weighed = embedding_bag(rows, pixels, mode="sum", per_sample_weights=weights)
     return weighed.view(b, c, -1, w)

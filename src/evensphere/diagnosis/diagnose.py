@@ -26,6 +26,7 @@ from evensphere.gh.harmonizer import auto_num_anchors
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_sizes
 from evensphere.recipes.run import splits_of
 from evensphere.recipes.storing import look_at
+from evensphere.recipes.trust import trusting
 from evensphere.report.page import write_file
 from evensphere.report.wording import count
 from evensphere.rundir import RunDir
@@ -41,13 +42,15 @@ def diagnose(
     weights: Path | None = None,
     images: int = SAMPLE,
     console: Console | None = None,
+    trust: bool = False,
 ) -> Diagnosis:
     """Look at a run (RUN/diagnosis.json and .html are written), or at a collection of images before any training.
 
     path: a run folder, or images of any kind. out: a folder to write to; a run's own if not given, nowhere for images.
     backbone, weights: for images: a timm model's name and a safetensors file with its weights; or the
         encoder.safetensors of a run alone. Without them features are simple statistics of the pixels.
-    images: how many are looked at, at most; at least 2. Raises InputError for what cannot be used.
+    images: how many are looked at, at most; at least 2. trust: whether code of the user's own, which a run's recipe or
+        its encoder's description names, may run. Raises InputError for what cannot be used.
     """
     console = console or Console(quiet=True)
     path = Path(path)
@@ -56,10 +59,11 @@ def diagnose(
     is_run = (path / "recipe.json").is_file()
     if is_run and (backbone is not None or weights is not None):
         raise InputError(f"{path} is a run, which has a network of its own; leave out --backbone and --weights.")
-    if is_run:
-        diagnosis = diagnose_run(RunDir.existing(path), images, console)
-    else:
-        diagnosis = diagnose_images(str(path), backbone, weights, images, console)
+    with trusting(trust):
+        if is_run:
+            diagnosis = diagnose_run(RunDir.existing(path), images, console)
+        else:
+            diagnosis = diagnose_images(str(path), backbone, weights, images, console)
     folder = out if out is not None else path if is_run else None
     if folder is not None:
         write_file(folder / "diagnosis.json", json.dumps(diagnosis.to_json(), indent=2) + "\n")

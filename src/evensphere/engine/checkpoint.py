@@ -15,13 +15,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from evensphere.disk import atomic_write
+from evensphere.engine.sharding import shards_of, shards_of_optimizer
 from evensphere.errors import InputError
 from evensphere.rundir import RunDir, Which
+from evensphere.untrusted import parse_json
 
 Heritage = Literal["kept", "fresh", "none"]
 
@@ -33,14 +35,14 @@ _CHECKSUM = "sha256"
 def save_checkpoint(
     run: RunDir,
     step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
     milestones: tuple[int, ...] = (),
     keep: int = KEPT,
 ) -> None:
     """Write the state of a run after `step` steps, then drop checkpoints no longer needed: all but the last `keep`, the
-    best one (see `RunDir.best_evaluation`) and the milestones."""
-    state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    best one (see `RunDir.best_evaluation`) and the milestones. model, optimizer: what `state_dict` says of them."""
+    state: dict[str, Any] = {"model": model, "optimizer": optimizer}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
     _write(run, state)
     best = run.best_evaluation()
@@ -102,8 +104,8 @@ def load_checkpoint(
     console.print(_going_on(run, state["step"]), soft_wrap=True)
     fresh = bool(state.get("fresh_harmonizer"))
     try:
-        missing = model.load_state_dict(state["model"], strict=not fresh).missing_keys
-        optimizer.load_state_dict(state["optimizer"])
+        missing = model.load_state_dict(shards_of(state["model"], model.state_dict()), strict=not fresh).missing_keys
+        optimizer.load_state_dict(shards_of_optimizer(state["optimizer"], optimizer))
     except Exception as error:  # torch raises many kinds for a state of something else
         reason = str(error).partition("\n")[0]
         raise InputError(f"{run.checkpoint_file(state['step'])} does not fit the run's recipe ({reason}).") from error
@@ -214,6 +216,12 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
     file = run.encoder_file if which == "last" else run.best_file
     if not file.is_file():
         raise InputError(_no_encoder(run, which))
+    read_encoder(file, encoder)
+
+
+def read_encoder(file: Path, encoder: nn.Module) -> None:
+    """Put the weights of a file that `save_encoder` wrote into an encoder of the same shape. Raises InputError if they
+    are damaged, or of another shape."""
     try:
         with safe_open(file, "pt") as opened:
             expected = json.loads((opened.metadata() or {}).get("evensphere", "{}")).get(_CHECKSUM)
@@ -224,6 +232,18 @@ def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file} is damaged or does not fit the run's recipe ({reason}).") from error
+
+
+def describe_encoder(file: Path) -> dict[str, Any]:
+    """What a file that `save_encoder` wrote says of its encoder; nothing for other people's weights. Raises InputError
+    for a file that is no safetensors."""
+    try:
+        with safe_open(file, "pt") as opened:
+            content = parse_json((opened.metadata() or {}).get("evensphere", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file} cannot be read as safetensors ({reason}); give a file of that format.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _no_encoder(run: RunDir, which: Which) -> str:

@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evensphere.data.augment import VIEWS, Views
+from evensphere.data.augment import Views
 from evensphere.data.source import ArraySource, Batch, Pixels, Source, UnreadableImage
 from evensphere.data.stream import Arrived, Sample, Stream
+from evensphere.engine.weights import load_weights
 from evensphere.errors import InputError
 from evensphere.nn.backbone import timm_backbone
 
 See = Callable[[int, Pixels], None]
+Miss = Callable[[str, str], None]
 
 _BATCH, _BATCH_OF_LARGE, _LARGE = 512, 64, 64  # images; the same for views of more than so many pixels
 
@@ -50,11 +51,13 @@ def embed(
     augmented: int = 0,
     see: See | None = None,
     progress: Callable[[int, int], None] | None = None,
+    miss: Miss | None = None,
 ) -> Embedded:
     """Read every image once and embed it.
 
     augmented: how many random views of each image are embedded too. see(i, pixels): is shown each image that was read,
         in any order and from any thread. progress(done, total): called after every batch.
+    miss(location, reason): is told of each image that cannot be read.
     Raises InputError if no image can be read.
     """
     random = copy.copy(views)
@@ -63,7 +66,7 @@ def embed(
     was_training = encoder.training
     encoder.eval()
     parts: list[tuple[Tensor, list[str], list[Tensor]]] = []
-    for index, locations, images in batches_of(source, _BATCH if views.size <= _LARGE else _BATCH_OF_LARGE, see):
+    for index, locations, images in batches_of(source, _BATCH if views.size <= _LARGE else _BATCH_OF_LARGE, see, miss):
         pixels = [views.plain(images), *(_random_views(random, images, index) if augmented else ())]
         parts.append((index, locations, [encoder(view.to(device)).float().cpu() for view in pixels]))
         if progress is not None:
@@ -87,16 +90,18 @@ def _random_views(views: Views, images: Tensor | Sequence[Pixels], index: Int64[
 
 
 def batches_of(
-    source: Source, size: int, see: See | None = None
+    source: Source, size: int, see: See | None = None, miss: Miss | None = None
 ) -> Iterator[tuple[Int64[Tensor, " b"], list[str], Tensor | list[Pixels]]]:
-    """(index, locations, images) of the readable images: one tensor for an array, else a list. see: as of `embed`."""
+    """(index, locations, images) of the readable images: one tensor for an array, else a list. see, miss: as there."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for here, numbers in _arriving(source, size):
 
             def read(i: int, here: Source = here) -> Pixels | None:
                 try:
                     image = here.read(i)
-                except UnreadableImage:
+                except UnreadableImage as error:
+                    if miss is not None:
+                        miss(here.location(i), str(error))
                     return None
                 if see is not None:
                     see(i, image)
@@ -132,61 +137,19 @@ def readable_again(source: Source, wanted: Sequence[int]) -> Source:
 
 # --- encoders that no run of ours has trained -------------------------------------------------------------------------
 
-_WRAPPED = ("state_dict", "model", "model_state", "teacher", "student", "module")  # what trainers call the weights
-_PREFIXES = ("", "module.", "backbone.", "encoder.", "model.", "module.backbone.", "module.encoder.")
-
 
 def timm_encoder(name: str, weights: str | Path, in_channels: int = 3) -> nn.Module:
-    """A timm model with weights from a file: .safetensors, or what torch.load reads without unpickling.
-
-    Prefixes that wrappers leave (module., backbone. ...) are taken off, and a classifier is left out. Raises InputError
-    where the file cannot be read or lacks some of the model's weights.
-    """
+    """A timm model with weights from a file (see `load_weights`), of which a classifier is left out. Raises InputError
+    where the file cannot be read or lacks some of the model's weights."""
     encoder = timm_backbone(name, in_channels)
-    state, own = _read_weights(Path(weights).expanduser()), encoder.state_dict()
-    found = {prefix: sum(prefix + key in state for key in own) for prefix in _PREFIXES}
-    prefix = max(_PREFIXES, key=lambda one: found[one])
-    absent = [key for key in own if prefix + key not in state]
-    if absent:
-        raise InputError(
-            f"{weights} lacks {len(absent)} of the {len(own)} weights of {name}, the first being {absent[0]}; give the "
-            "timm name of the model that it was saved from."
-        )
-    try:
-        encoder.load_state_dict({key: state[prefix + key] for key in own})
-    except RuntimeError as error:
-        raise InputError(f"{weights} does not fit {name} ({' '.join(str(error).split())}).") from error
+    load_weights(encoder, weights, name)
     return encoder.eval()
 
 
-def timm_views(name: str, channels: int = 3, seed: int = 0) -> Views:
-    """Views as a timm model wants its images: its size, its mean and standard deviation; else those of photos."""
+def timm_view_options(name: str) -> dict[str, Any]:
+    """Options of views as a timm model wants its images: its size, its mean and standard deviation."""
     import timm  # a second of start-up that others do without
 
     config = timm.get_pretrained_cfg(name)
     assert config is not None, "timm_encoder has asked"
-    options = VIEWS["photos"] | {"size": config.input_size[-1]}
-    if channels == len(config.mean):
-        options |= {"mean": tuple(config.mean), "std": tuple(config.std)}
-    return Views(**options, seed=seed)
-
-
-def _read_weights(file: Path) -> dict[str, Any]:
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has its own ways to be damaged
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise InputError(
-            f"The weights {file} cannot be read ({reason}); give a .safetensors file, or one that holds tensors only."
-        ) from error
-    while isinstance(content, dict) and (inner := next((key for key in _WRAPPED if _is_state(content, key)), None)):
-        content = content[inner]
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{file} holds no weights by name; save the model's state_dict().")
-    return content
-
-
-def _is_state(content: dict[str, Any], key: str) -> bool:
-    return isinstance(content.get(key), dict)
+    return {"size": config.input_size[-1], "mean": list(config.mean), "std": list(config.std)}

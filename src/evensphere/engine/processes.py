@@ -37,6 +37,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.nn.parallel import DistributedDataParallel
 
+from evensphere.engine.sharding import ShardedStrategy, Sharding
 from evensphere.errors import InputError, TrainingStopped
 from evensphere.ops import collective
 
@@ -60,12 +61,12 @@ _SPOKEN: dict[str, type[Exception]] = {  # endings that are one sentence, which 
 class Processes:
     """The processes of a run, as one of them sees them; a run in one process has none but itself to wait for.
 
-    devices: processes on this machine, each with a GPU of its own where there are GPUs. nodes: machines. first: whether
-    this is the one that owns the run.
+    devices: processes on this machine, each with a GPU of its own where there are GPUs. nodes: machines. sharding: how
+    parameters lie on them (see engine/sharding.py). first: whether this is the one that owns the run.
     """
 
-    def __init__(self, devices: int = 1, nodes: int = 1) -> None:
-        self.devices, self.nodes = devices, nodes
+    def __init__(self, devices: int = 1, nodes: int = 1, sharding: Sharding = "none") -> None:
+        self.devices, self.nodes, self.sharding = devices, nodes, sharding
         self.first = True
         self._turn = 0
         self._store: Any = None
@@ -80,14 +81,20 @@ class Processes:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what recipe.json holds
         given: dict[str, Any] = {"accelerator": "auto", "devices": 1}
         if self.count > 1:
-            # buffers are alike on all processes; a frozen parameter gets no gradient, which DDP has to look out for
-            options: dict[str, Any] = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
-            strategy = DDPStrategy(timeout=timedelta(seconds=patience()), **options)
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-            given = {"accelerator": accelerator, "devices": self.devices, "num_nodes": self.nodes, "strategy": strategy}
+            given = {"accelerator": accelerator, "devices": self.devices, "num_nodes": self.nodes}
+            given["strategy"] = self._strategy()
         fabric = Fabric(precision=precision, **given)  # type: ignore[arg-type]
         fabric.launch()
         return fabric
+
+    def _strategy(self) -> DDPStrategy:
+        timeout = timedelta(seconds=patience())
+        if self.sharding == "fsdp":
+            return ShardedStrategy(timeout=timeout)
+        # buffers are alike on all processes; a frozen parameter gets no gradient, which DDP has to look out for
+        options: dict[str, Any] = {_SYNC_BUFFERS: False, "find_unused_parameters": True}
+        return DDPStrategy(timeout=timeout, **options)
 
     def join(self) -> None:
         """Find the others. Raises TrainingStopped if they do not come."""
@@ -201,13 +208,16 @@ class _Lost(RuntimeError):
 
 
 @contextmanager
-def together(devices: int | None = None, nodes: int | None = None) -> Iterator[Processes]:
+def together(devices: int | None = None, nodes: int | None = None, sharding: Sharding = "none") -> Iterator[Processes]:
     """The processes of a run, for as long as it lasts; those on this machine are started unless somebody else did.
 
     devices: processes on each machine; None: as many as torchrun or srun started, else 1. nodes: machines, likewise.
-    Raises InputError for numbers that cannot be, TrainingStopped when processes are not found or lost.
+    sharding: how parameters lie on them. Raises InputError for numbers that cannot be, TrainingStopped when processes
+    are not found or lost.
     """
-    processes = Processes(*asked_for(devices, nodes, os.environ))
+    processes = Processes(*asked_for(devices, nodes, os.environ), sharding)
+    if sharding != "none" and processes.count == 1:
+        raise InputError(f"sharding = {sharding} was given for one process; give --devices N as well, or leave it out.")
     if processes.count == 1:
         yield processes
         return

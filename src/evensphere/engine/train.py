@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,7 @@ from evensphere.engine.micro_batches import encode_in_parts, whole_again
 from evensphere.engine.optim import LearningRate
 from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit
 from evensphere.engine.processes import Processes, agreed
+from evensphere.engine.sharding import WholeEncoder, gathered
 from evensphere.engine.stop import StopRequest, interruption
 from evensphere.engine.watchdog import (
     Cause,
@@ -29,10 +30,11 @@ from evensphere.engine.watchdog import (
     StepNotFinite,
     StepSkipped,
     Watchdog,
+    all_finite,
     cause_of,
     geometry,
     regions_used,
-    ruined,
+    ruin,
 )
 from evensphere.errors import InputError, TrainingStopped
 from evensphere.gh.harmonizer import Harmonizer, Harmony, NoHarmonizer
@@ -126,8 +128,9 @@ def fit(
     console: Console | None = None,
     title: str = "training",
     processes: Processes | None = None,
-) -> None:
-    """Train to the end, from the run's newest checkpoint if it has one.
+) -> nn.Module:
+    """Train to the end, from the run's newest checkpoint if it has one. Returns the encoder, which is whole in the
+    first process.
 
     processes: those that train together, of which the first writes the run's files; None: this one.
     Raises TrainingStopped when too many steps could not be taken, TrainingInterrupted when a signal asked it to stop,
@@ -138,78 +141,98 @@ def fit(
         compile_networks(training.method)
     if training.micro_batches > 1:
         encode_in_parts(training.method, training.part_size)
-    step_module = StepModule(training.method, training.harmonizer).to(memory_format=torch.channels_last)
+    encoder = WholeEncoder(training.method.encoder, copied=processes.sharding != "none")
+    step_module = StepModule(training.method, training.harmonizer)
+    if processes.sharding == "none":  # parts are of the usual memory format
+        step_module = step_module.to(memory_format=torch.channels_last)
     if processes.count > 1:
         share_batch_norms(step_module)
     step_module, training.optimizer = fabric.setup(step_module, training.optimizer)
-    first_step = _restore(training, run, step_module, fabric, console, processes)
-    if processes.first and not training.watchdog.looks_first(fabric.device) and not run.checkpoint_steps():
-        save_checkpoint(run, 0, step_module, training.optimizer)  # something to go back to
+    session = _Session(training, run, step_module, encoder, fabric, processes, console)
+    first_step = _restore(session)
+    if collective.largest(int(processes.first and _needs_something_to_go_back_to(session))):
+        _save(session, 0)
     shown = Display(title, training.epochs, training.loader.steps_per_epoch, first_step, console)
     with StopRequest() as stop, shown as display:
         while True:
             try:
-                return _take_steps(training, run, step_module, first_step, fabric, display, stop, processes)
+                _take_steps(session, first_step, display, stop)
+                return session.whole_encoder()
             except FoundLate:
-                first_step = _restore(training, run, step_module, fabric, console, processes)
+                first_step = _restore(session)
                 display.say(f"A loss or gradient was not finite; going back to step {first_step}.")
 
 
-def _restore(
-    training: Training,
-    run: RunDir,
-    step_module: nn.Module,
-    fabric: Fabric,
-    console: Console | None,
-    processes: Processes,
-) -> int:
+class _Session(NamedTuple):
+    """A run under way: its parts, ready to train; where its files go; who trains it, on what."""
+
+    training: Training
+    run: RunDir
+    step_module: nn.Module
+    encoder: WholeEncoder
+    fabric: Fabric
+    processes: Processes
+    console: Console | None
+
+    def whole_encoder(self) -> nn.Module:
+        """The encoder as it is now, whole in the first process. All processes must ask at the same time."""
+        return self.encoder.of(self.training.method.encoder, keep=self.processes.first)
+
+
+def _restore(session: _Session) -> int:
     """Bring all parts to where the run's newest checkpoint has them; the step to go on with. The first process goes
     first: it puts damaged checkpoints aside, and cuts off the metrics that came later."""
-    first_step, fresh = processes.in_turn(
-        lambda: load_checkpoint(run, step_module, training.optimizer, fabric.device, console)
+    training, run, fabric = session.training, session.run, session.fabric
+    first_step, fresh = session.processes.in_turn(
+        lambda: load_checkpoint(run, session.step_module, training.optimizer, fabric.device, session.console)
     )
     training.watchdog.resume(run.read_metrics())
-    step_module.train()
+    session.step_module.train()
     if fresh:
         _take_census(training, first_step, fabric)
     return first_step
 
 
-def _take_steps(
-    training: Training,
-    run: RunDir,
-    step_module: nn.Module,
-    first_step: int,
-    fabric: Fabric,
-    display: Display,
-    stop: StopRequest,
-    processes: Processes,
-) -> None:
+def _needs_something_to_go_back_to(session: _Session) -> bool:
+    return not session.training.watchdog.looks_first(session.fabric.device) and not session.run.checkpoint_steps()
+
+
+def _save(session: _Session, step: int) -> None:
+    """Write a checkpoint. All processes hand in their parts, where they have some; the first one writes."""
+    training, processes = session.training, session.processes
+    model, optimizer = session.step_module.state_dict(), training.optimizer.state_dict()
+    if processes.sharding != "none":
+        model, optimizer = gathered((model, optimizer), keep=processes.first)
+    if processes.first:
+        save_checkpoint(session.run, step, model, optimizer, milestones(training), training.keep_checkpoints)
+
+
+def _take_steps(session: _Session, first_step: int, display: Display, stop: StopRequest) -> None:
     """The steps from one on to the end of the run, with all that is due between them."""
+    training, processes = session.training, session.processes
     for step, batch in training.loader.batches(first_step, training.total_steps):
         progress = training.progress(step)
         with collective.shares(len(batch.index)) as images:
             try:
-                record = _take_step(training, step_module, batch, progress, fabric)
+                record = _take_step(training, session.step_module, batch, progress, session.fabric)
             except StepSkipped as skipped:
-                _skip(training, run, progress, skipped.cause, display)
+                _skip(session, progress, skipped.cause, display)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 let_go(error)
                 display.say("There is not enough memory for this batch; looking for micro-batches that fit.")
-                raise InputError(_what_fits(training, run, step_module, batch, progress, fabric)) from error
+                raise InputError(_what_fits(session, batch, progress)) from error
             else:
-                _log(training, run, progress, record, display)
+                _log(session, progress, record, display)
         display.step(step, images)
-        best = _evaluate(training, run, progress, display, processes)
+        best = _evaluate(session, progress, display)
         asked = agreed(stop.asked())
         if asked or best or _due(training.checkpoint_every, progress) or _is_milestone(training, step + 1):
-            _check_state(training, run, progress)
+            _check_state(session, progress)
+            _save(session, step + 1)
             if processes.first:
-                keep = training.keep_checkpoints
-                save_checkpoint(run, step + 1, step_module, training.optimizer, milestones(training), keep)
-                run.add_train_seconds(display.lap())
+                session.run.add_train_seconds(display.lap())
         if asked:
             raise interruption(asked, f"at step {step + 1} of {training.total_steps}", requeue=processes.first)
 
@@ -274,26 +297,28 @@ def _take_step(
     return {"lr": rate, "loss": loss.detach(), **output.logs, **harmony.logs, **shape}
 
 
-def _skip(training: Training, run: RunDir, progress: Progress, cause: Cause, display: Display) -> None:
+def _skip(session: _Session, progress: Progress, cause: Cause, display: Display) -> None:
     """Write down that a step was not taken. Raises TrainingStopped where these are too many."""
+    run = session.run
     event = {"event": "skipped", "step": progress.step, "epoch": progress.epoch, "reason": cause.what}
     run.append_metrics(event)
     display.say(f"Step {progress.step} (epoch {progress.epoch + 1}) was not taken: {cause.what}.")
-    if too_many := training.watchdog.skip(progress.step):
+    if too_many := session.training.watchdog.skip(progress.step):
         _stop(run, progress, cause, f"{too_many}: ")
 
 
-def _check_state(training: Training, run: RunDir, progress: Progress) -> None:
+def _check_state(session: _Session, progress: Progress) -> None:
     """Before a checkpoint is written, be sure that it is worth going back to. Raises TrainingStopped or FoundLate."""
+    training = session.training
     training.watchdog.settle()
-    if (cause := ruined(training.method.parameters(), training.learning_rate(progress.epoch))) is not None:
-        _stop(run, progress, cause)
+    finite = all_finite(training.method.parameters())
+    if collective.largest(int(not finite)):  # of each process's part, where they have parts
+        _stop(session.run, progress, ruin(training.learning_rate(progress.epoch)))
 
 
-def _what_fits(
-    training: Training, run: RunDir, step_module: nn.Module, batch: Batch, progress: Progress, fabric: Fabric
-) -> str:
+def _what_fits(session: _Session, batch: Batch, progress: Progress) -> str:
     """What to do about a step for which there is not enough memory. Nothing of this run is written any more."""
+    training, fabric = session.training, session.fabric
 
     def attempt(parts: int) -> None:
         """All of a step but the optimiser's part."""
@@ -301,12 +326,12 @@ def _what_fits(
         encode_in_parts(training.method, replace(training, micro_batches=parts).part_size)
         try:
             views, numbers = training.views_of(batch, progress, fabric.device), training.numbers(batch)
-            output, harmony = step_module(views, numbers, progress)
+            output, harmony = session.step_module(views, numbers, progress)
             fabric.backward(output.loss + harmony.loss)
         finally:
             training.optimizer.zero_grad()
 
-    size, parts, steps = training.loader.batch_size, training.micro_batches, run.checkpoint_steps()
+    size, parts, steps = training.loader.batch_size, training.micro_batches, session.run.checkpoint_steps()
     can_try = not training.compiled and collective.world_size() == 1  # other processes would have to try, too
     fitting = parts_that_fit(attempt, size, parts) if can_try else None
     return advice(size, parts, fitting, steps[-1] if steps else None, can_try)
@@ -324,7 +349,8 @@ def _stop(run: RunDir, progress: Progress, cause: Cause, why: str = "") -> None:
     raise TrainingStopped(reason)
 
 
-def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, Any], display: Display) -> None:
+def _log(session: _Session, progress: Progress, record: dict[str, Any], display: Display) -> None:
+    training, run = session.training, session.run
     where = {"step": progress.step, "epoch": progress.epoch}
     harmonizer, measures = training.harmonizer, dict[str, float]()
     if _is_logged(training, progress):
@@ -342,21 +368,22 @@ def _log(training: Training, run: RunDir, progress: Progress, record: dict[str, 
             display.say(f"Warning at step {progress.step} (epoch {progress.epoch + 1}): {event['sentence']}.")
 
 
-def _evaluate(training: Training, run: RunDir, progress: Progress, display: Display, processes: Processes) -> bool:
+def _evaluate(session: _Session, progress: Progress, display: Display) -> bool:
     """Whether the encoder is the best so far, by the average of the first metric; its file is written then."""
+    training, run = session.training, session.run
     if training.monitor is None or not _due(training.evaluate_every, progress):
         return False
-    is_best = False
-    if processes.first:
+    is_best, encoder = False, session.whole_encoder()
+    if session.processes.first:
         with collective.alone():
-            accuracies = training.monitor(training.method.encoder)
+            accuracies = training.monitor(encoder)
         run.append_metrics({"event": "evaluation", "step": progress.step, "epoch": progress.epoch, **accuracies})
         display.evaluation(progress.epoch + 1, accuracies)
         best = run.best_evaluation()
         is_best = best is not None and best[0] == progress.step + 1
         if is_best:
-            save_encoder(run.best_file, training.method.encoder, training.description)
-    processes.meet_first()
+            save_encoder(run.best_file, encoder, training.description)
+    session.processes.meet_first()
     return collective.largest(int(is_best)) == 1
 
 

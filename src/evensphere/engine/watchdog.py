@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from evensphere.engine.sharding import local
 from evensphere.ops import collective
 from evensphere.ops.schedule import Progress
 from evensphere.ops.transfer import Late
@@ -98,7 +99,7 @@ class Watchdog:
 
     def look(self, loss: Float[Tensor, ""], parameters: Iterable[Tensor]) -> None:
         """Judge a step after its backward pass. Raises StepNotFinite where it must not be taken."""
-        good = is_finite(loss, [parameter.grad for parameter in parameters if parameter.grad is not None])
+        good = is_finite(loss, [local(parameter.grad) for parameter in parameters if parameter.grad is not None])
         if self.looks_first(loss.device):
             if not good:
                 raise StepNotFinite(loss.item())
@@ -192,16 +193,19 @@ def cause_of(
         images = index[~finite].tolist()
         some = ", ".join(map(str, images[:5])) + (" ..." if len(images) > 5 else "")
         return Cause(f"pixels of {len(images)} image(s) of the batch are not finite (number {some})", _IMAGES)
-    if (cause := ruined(parameters, rate)) is not None:
-        return cause
+    if not all_finite(parameters):
+        return ruin(rate)
     what = f"the gradient of a loss of {loss:.4g} is not finite" if math.isfinite(loss) else f"the loss became {loss}"
     return Cause(what, _RATE.format(rate=rate))
 
 
-def ruined(parameters: Iterable[Tensor], rate: float) -> Cause | None:
+def all_finite(parameters: Iterable[Tensor]) -> bool:
+    """Whether all weights are, as far as this process has them."""
+    return all(bool(local(parameter).isfinite().all()) for parameter in parameters)
+
+
+def ruin(rate: float) -> Cause:
     """Why nothing can come of a network any more: a step that was finite has led to weights that are not."""
-    if all(parameter.isfinite().all() for parameter in parameters):
-        return None
     return Cause("weights are no longer finite", _RATE.format(rate=rate))
 
 

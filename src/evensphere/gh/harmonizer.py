@@ -13,6 +13,8 @@ In a loop of your own:
     harmonizer = Harmonizer(dim=128, num_samples=len(dataset), warm_up="100 epochs")
     ...
     loss = loss + harmonizer((z1, z2), index).loss
+
+(docs/integrations.md: which embeddings to hand over, and how to go about it in Lightly, Lightning, Accelerate ...)
 """
 
 from __future__ import annotations
@@ -117,6 +119,8 @@ class Harmonizer(nn.Module):
     queue: scores of the latest images that take part in every batch's transport problem, for batches too small to
         resemble pi (SwAV's remedy for small batches; the paper has none). 0 uses the batch alone.
     steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
+    total_steps: in a foreign loop, the length of the run, which durations that are shares of it need. A step there is a
+        call in training mode, so micro-batches whose gradients are added up are steps of their own.
     batch_size: only for anchors="auto".
     memory: the precision of the exact memory; "bfloat16" halves it.
     sample_weights: [N], >= 0, what each image counts in pi; None counts 1 for each. Copies of an image, m of them at
@@ -150,6 +154,7 @@ class Harmonizer(nn.Module):
         max_iterations: int = 300,
         tolerance: float = 1e-4,
         steps_per_epoch: int | None = None,
+        total_steps: int | None = None,
         batch_size: int | None = None,
         memory: Literal["float32", "bfloat16"] = "float32",
         queue: int = 0,
@@ -176,7 +181,7 @@ class Harmonizer(nn.Module):
         self.max_iterations, self.tolerance = max_iterations, tolerance
         self.pace = Pace(self.max_iterations, tolerance)
         self._latest_error: Tensor | None = None  # of the transport problem of a step that may yet be taken
-        self.num_samples, self.steps_per_epoch = num_samples, steps_per_epoch
+        self.num_samples, self.steps_per_epoch, self.total_steps = num_samples, steps_per_epoch, total_steps
         self.steps_taken = 0  # counted only in a foreign loop
 
     # --- one step -----------------------------------------------------------------------------------------------------
@@ -195,7 +200,7 @@ class Harmonizer(nn.Module):
                 f"{len(embeddings)} view was given; harmonization compares at least 2 views of each image."
             )
         counting = progress is None
-        progress = progress or self._own_progress(len(embeddings[0]))
+        progress = progress or self._own_progress(embeddings[0], index)
         harmony = self._harmony(embeddings, ramp_weight(progress, self.warm_up, self.ramp) * self.weight)
         if counting and self.training:
             self.after_step(embeddings, index, progress)
@@ -254,10 +259,14 @@ class Harmonizer(nn.Module):
         }
         return Harmony(loss * weight, logs)
 
-    def _own_progress(self, batch_size: int) -> Progress:
+    def _own_progress(self, embeddings: Float[Tensor, "batch dim"], index: Int64[Tensor, " batch"] | None) -> Progress:
         """In a foreign loop: the steps counted here, and what an epoch is if anything is measured in epochs."""
+        if self.prior.device != embeddings.device:
+            self.to(embeddings.device)  # for whoever forgot
+        if self.steps_taken == 0 and index is not None:
+            self._check_that_it_numbers_images(index)
         if self.steps_per_epoch is None and self.num_samples is not None:
-            self.steps_per_epoch = math.ceil(self.num_samples / (batch_size * collective.world_size()))
+            self.steps_per_epoch = math.ceil(self.num_samples / (len(embeddings) * collective.world_size()))
         if self.steps_per_epoch is None:
             for name in ("warm_up", "ramp", "update_every"):
                 if getattr(self, name).unit == "epochs":
@@ -265,7 +274,17 @@ class Harmonizer(nn.Module):
                         f"{name} is {getattr(self, name)}, but nobody said what an epoch is; "
                         "give it in steps, or pass steps_per_epoch."
                     )
-        return Progress(self.steps_taken, self.steps_per_epoch or 1)
+        return Progress(self.steps_taken, self.steps_per_epoch or 1, self.total_steps)
+
+    def _check_that_it_numbers_images(self, index: Int64[Tensor, " batch"]) -> None:
+        """Classes where images' numbers should be would be believed, and the memory would hold one row for each class.
+        Asked once: a GPU has to be waited for."""
+        different, most = len(index.unique()), min(len(index), self.num_samples or len(index))
+        if most >= 8 and different < most / 2:
+            raise InputError(
+                f"An index with {different} different numbers for {len(index)} images was given; it must say which "
+                "image of the data set each one is, not its class (see evensphere.WithIndex)."
+            )
 
     # --- state: the memory is saved with the module, but is no buffer -------------------------------------------------
 

@@ -32,26 +32,33 @@ class Neighbours(NamedTuple):
 
 
 @torch.no_grad()
-def nearest_neighbours(features: Float[Tensor, "n d"], k: int = 10) -> Neighbours:
-    """Exact neighbours by cosine similarity. Work grows with n^2, memory does not.
+def nearest_neighbours(
+    features: Float[Tensor, "n d"], k: int = 10, among: Int64[Tensor, " m"] | None = None
+) -> Neighbours:
+    """Exact neighbours by cosine similarity. Work grows with n m, memory does not.
 
-    features: finite, of any length; n >= 2. k >= 1, cut to n - 1. Raises InputError otherwise.
+    features: finite, of any length; n >= 2. k >= 1, cut to m - 1. among: the images that can be neighbours, each once;
+    None for all, m = n. Raises InputError otherwise.
     """
-    if len(features) < 2:
-        raise InputError(f"Neighbours of {len(features)} image(s) were asked for; give the features of at least 2.")
+    allowed = torch.arange(len(features)) if among is None else among
+    if len(allowed) < 2:
+        raise InputError(f"Neighbours of {len(allowed)} image(s) were asked for; give the features of at least 2.")
     if k < 1:
         raise InputError(f"k = {k} neighbours were asked for; give at least 1.")
     if not features.isfinite().all():
         raise InputError("Features that are not finite were given; the network that made them has diverged.")
     points = normalize(features.float(), dim=1)
-    k, block = min(k, len(points) - 1), max(1, _BLOCK_ENTRIES // len(points))
+    allowed = allowed.to(points.device)
+    others = points if among is None else points[allowed]
+    k, block = min(k, len(others) - 1), max(1, _BLOCK_ENTRIES // len(others))
     similar, indices = [], []
     for first in range(0, len(points), block):
-        cosines = points[first : first + block] @ points.T
-        cosines[torch.arange(len(cosines)), torch.arange(first, first + len(cosines))] = -torch.inf  # itself
+        cosines = points[first : first + block] @ others.T
+        itself = ((allowed >= first) & (allowed < first + block)).nonzero()[:, 0]
+        cosines[allowed[itself] - first, itself] = -torch.inf
         nearest = cosines.topk(k, dim=1)
         similar.append(nearest.values)
-        indices.append(nearest.indices)
+        indices.append(allowed[nearest.indices])
     return Neighbours(torch.cat(indices), torch.cat(similar))
 
 

@@ -77,7 +77,10 @@ class Duration:
         if self.unit == "epochs":
             return round(self.amount * progress.steps_per_epoch)
         if progress.total_steps is None:
-            raise InputError(f"The duration {self} is a share of a run of unknown length; give it in steps or epochs.")
+            raise InputError(
+                f"The duration {self} is a share of a run of unknown length; "
+                "give it in steps or epochs, or pass total_steps."
+            )
         # a share of a run counted in epochs ends with an epoch
         epochs = self.amount * progress.total_steps / progress.steps_per_epoch
         return round(epochs) * progress.steps_per_epoch if progress.steps_per_epoch > 1 else round(epochs)

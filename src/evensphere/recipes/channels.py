@@ -16,7 +16,7 @@ from evensphere.data.source import Source
 from evensphere.errors import InputError
 from evensphere.ops.draw import permutation
 from evensphere.recipes.part import check
-from evensphere.recipes.recipe import Recipe
+from evensphere.recipes.recipe import Recipe, because
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 _MEASURED = 64  # images whose pixels are looked at
@@ -48,7 +48,10 @@ def with_channels(recipe: Recipe, source: Source) -> Recipe:
     suited = _statistics(now, source) | (_colour(now["jitter"], channels) if channels != 3 else {})
     adapted = {name: value for name, value in suited.items() if name not in said}
     resolved = recipe.resolved | {"adapted": [f"views.options.{name}" for name in adapted]}
-    return replace(recipe, views=recipe.views.replace(**adapted), resolved=resolved)
+    recipe = replace(recipe, views=recipe.views.replace(**adapted), resolved=resolved)
+    for name in adapted:
+        recipe = because(recipe, f"views.{name}", f"the images have {channels} channel(s)")
+    return recipe
 
 
 def _colour(jitter: Sequence[float], channels: int) -> dict[str, Any]:

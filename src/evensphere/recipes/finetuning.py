@@ -25,6 +25,7 @@ from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import record_results, splits_to_score
+from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir
 
 # Supervised views: a crop and a flip. What they have beyond that is for learning without labels.
@@ -37,17 +38,19 @@ def finetune_run(
     data: Path | str | Sequence[str] | None = None,
     tuning: Tuning | None = None,
     console: Console | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Fine-tune a run's finished encoder, and the same network from its first weights, on the labels of the images that
     it was pretrained on, and score both on the test images.
 
     The results join RUN/eval.json as "finetune_METHOD" and "scratch_METHOD" (see `engine.finetune.METHODS`) and are
     returned; so do the predictions. data: other labelled images, see `recipes.run.evaluate`; those that are for
-    validation or test are not trained on.
+    validation or test are not trained on. trust: whether code of the user's own, which the run's recipe names, may run.
     """
     console, tuning = console or Console(quiet=True), tuning or Tuning()
     folder = RunDir.existing(run)
-    recipe = Recipe.from_json(folder.read_recipe())
+    with trusting(trust):
+        recipe = Recipe.from_json(folder.read_recipe())
     splits = splits_to_score(recipe, data)
     source = training_images(splits)
     labels = source.labels()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,11 +30,20 @@ def build_encoder(recipe: Recipe, in_channels: int) -> nn.Module:
     return encoder
 
 
-def build_method(recipe: Recipe, in_channels: int, num_samples: int, **given: Any) -> Method:
-    """The method around that encoder, initialised after it. given: what else the program adds."""
+def build_method(
+    recipe: Recipe,
+    in_channels: int,
+    num_samples: int,
+    begin: Callable[[nn.Module], None] | None = None,
+    **given: Any,
+) -> Method:
+    """The method around that encoder, initialised after it. begin: changes the encoder's weights before the method
+    copies it. given: what else the program adds."""
     views: Views = build("views", recipe.views, seed=recipe.seed)
     with _initial_weights(recipe.seed):
         encoder: nn.Module = build("backbone", recipe.backbone, in_channels=in_channels, image_sizes=views.sizes)
+        if begin is not None:
+            begin(encoder)
         method: Method = build("method", recipe.method, encoder=encoder, num_samples=num_samples, **given)
     return method
 

@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Mapping[str, str], frozenset[str]]] = {
     "method": (METHODS, frozenset({"encoder", "num_samples", "teachers", "owner"})),
     "harmonizer": (
         {"gh": "evensphere.gh.harmonizer:Harmonizer", "none": "evensphere.gh.harmonizer:NoHarmonizer"},
-        frozenset({"dim", "num_samples", "batch_size", "steps_per_epoch", "sample_weights"}),
+        frozenset({"dim", "num_samples", "batch_size", "steps_per_epoch", "total_steps", "sample_weights"}),
     ),
     "optimizer": (OPTIMIZERS, frozenset({"parameters", "features_of"})),
     "schedule": (SCHEDULES, frozenset({"epochs"})),

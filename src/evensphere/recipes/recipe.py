@@ -41,7 +41,7 @@ _AFTER_WARM_UP = (
 _REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", "seed")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
-_SELDOM = ("stages", "images", "teachers", "compile")
+_SELDOM = ("stages", "images", "teachers", "compile", "init")
 
 # from, to: of fields that are whole numbers
 _RANGES = {
@@ -74,10 +74,13 @@ class Recipe:
     stages: what makes a run out of several (see STAGES); None for a run in one piece.
     images: a list of the images to pretrain on: a file with a location in each line, or one like RUN/images.json. None
         takes all. Validation and evaluation see the whole data set either way. A run that was begun keeps its images.
+    init: weights that the encoder begins with instead of random ones: a file or a Hugging Face folder (see
+        engine/weights.py). A run that was begun keeps what it began with.
     near_duplicates: what a burst (a group of near-duplicates) counts in population statistics: "once", or "each" of its
         images for itself (see recipes/bursts.py).
     teachers: finished runs that the method learns from, relative to this run's own folder; for the stages of a run.
-    resolved: what followed from the data when the run began; not a choice.
+    resolved: what followed from the data when the run began; not a choice. Its "because" has a reason for each setting
+        that was left open.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Recipe:
     monitor: tuple[str, ...] = ("knn",)
     stages: Part | None = None
     images: str | None = None
+    init: str | None = None
     near_duplicates: str = "auto"
     teachers: tuple[str, ...] = ()
     resolved: dict[str, Any] = field(default_factory=dict)
@@ -173,7 +177,7 @@ class Recipe:
 
         Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
         """
-        for name, theirs, mine in self._differences(begun):
+        for name, theirs, mine in replace(self, init=begun.init)._differences(begun):
             raise InputError(
                 f"This run was begun with {name}={theirs}, and {mine} was given now; "
                 "resume it with the settings it was begun with, or choose another --out."
@@ -234,7 +238,7 @@ class Recipe:
             given = {name: value for name, value in content.items() if name in known}
             for kind in KINDS:
                 if kind in content or kind not in _SELDOM:
-                    given[kind] = _read_part(kind, content[kind])
+                    given[kind] = _optional_part(kind, content[kind])
             given.setdefault("near_duplicates", "each")  # before there was a choice
             given.setdefault("storage", "files")  # before there was a choice
             given |= {name: tuple(given[name]) for name in ("metrics", "monitor", "teachers") if name in given}
@@ -243,10 +247,14 @@ class Recipe:
             raise InputError(f"recipe.json is incomplete ({error}); start the run again.") from error
 
 
-def _read_part(kind: str, content: Any) -> Part | None:
-    """A part as recipe.json has it."""
-    if kind == "stages" and content is None:
-        return None
+def _optional_part(kind: str, content: Any) -> Part | None:
+    """A run need not have stages."""
+    return None if kind == "stages" and content is None else read_part(kind, content)
+
+
+def read_part(kind: str, content: Any) -> Part:
+    """A part as recipe.json has it, whoever wrote it. Raises KeyError and TypeError for one that is incomplete, and
+    InputError for one that names code that nobody has said to trust."""
     part = Part(content["name"], **content["options"])
     if not isinstance(part.name, str):
         raise TypeError(f"{kind} has no name")
@@ -363,6 +371,12 @@ _LARGEST_VIEW = 224  # pixels
 _PEAK_FOR_512 = {"sgd": 0.5, "lars": 0.6, "adamw": 1e-3}
 
 
+def because(recipe: Recipe, setting: str, reason: str) -> Recipe:
+    """The recipe with the reason for a choice that was made for it, for recipe.json and `train --explain`."""
+    reasons = recipe.resolved.get("because", {}) | {setting: reason}
+    return replace(recipe, resolved=recipe.resolved | {"because": reasons})
+
+
 def with_sizes(recipe: Recipe, source: Source) -> Recipe:
     """Fill in what follows from the data: view size, batch size, learning rate, stem.
 
@@ -371,29 +385,49 @@ def with_sizes(recipe: Recipe, source: Source) -> Recipe:
     proportion to the batch, for 512 the paper's 0.5 (0.6 with LARS, 0.001 with AdamW); the two-stage rate's middle is
     0.6 of it, as in the paper. Stem: 'cifar' up to 64 pixels.
     """
-    recipe = with_view_size(recipe, source)
+    return _with_stem(_with_learning_rate(_with_batch_size(with_view_size(recipe, source), source)))
+
+
+def _with_batch_size(recipe: Recipe, source: Source) -> Recipe:
+    if recipe.batch_size != "auto":
+        return recipe
     size = recipe.views.options.get("size")
-    if recipe.batch_size == "auto":
-        largest = 512 if size is None or size <= 64 else 256
-        sixteenth = 2 ** (max(len(source) // 16, 1).bit_length() - 1)
-        recipe = replace(recipe, batch_size=max(16, min(largest, sixteenth)))
+    largest = 512 if size is None or size <= 64 else 256
+    sixteenth = 2 ** (max(len(source) // 16, 1).bit_length() - 1)
+    reason = f"1/16 of {len(source):,} images, as a power of two from 16 to {largest}"
+    return because(replace(recipe, batch_size=max(16, min(largest, sixteenth))), "batch_size", reason)
+
+
+def _with_learning_rate(recipe: Recipe) -> Recipe:
     assert recipe.batch_size != "auto"
-    if recipe.schedule.options.get("learning_rate") == "auto":
-        peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
-        rate = round(peak * recipe.batch_size / 512, 6)
-        middle = {"middle": round(0.6 * rate, 6)} if recipe.schedule.options.get("middle") == "auto" else {}
-        recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
-    if recipe.backbone.options.get("stem") == "auto":
-        stem = "cifar" if size is not None and size <= 64 else "imagenet"
-        recipe = replace(recipe, backbone=recipe.backbone.replace(stem=stem))
-    return recipe
+    options = recipe.schedule.options
+    if options.get("learning_rate") != "auto":
+        return recipe
+    peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
+    rate = round(peak * recipe.batch_size / 512, 6)
+    middle = {"middle": round(0.6 * rate, 6)} if options.get("middle") == "auto" else {}
+    recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
+    reason = f"{peak:g} (usual with {recipe.optimizer.name} for batches of 512), in proportion to the batch"
+    recipe = because(recipe, "schedule.learning_rate", reason)
+    return because(recipe, "schedule.middle", "0.6 of the learning rate, as in the paper") if middle else recipe
+
+
+def _with_stem(recipe: Recipe) -> Recipe:
+    if recipe.backbone.options.get("stem") != "auto":
+        return recipe
+    size = recipe.views.options.get("size")
+    small = size is not None and size <= 64
+    reason = f"views of {size} pixels are {'at most' if small else 'more than'} 64"
+    stem = "cifar" if small else "imagenet"
+    return because(replace(recipe, backbone=recipe.backbone.replace(stem=stem)), "backbone.stem", reason)
 
 
 def with_view_size(recipe: Recipe, source: Source) -> Recipe:
     """`with_sizes` for the views alone. Some of the images may be unreadable."""
     if recipe.views.options.get("size") != "auto":
         return recipe
-    return replace(recipe, views=recipe.views.replace(size=_view_size(source)))
+    size, reason = _view_size(source)
+    return because(replace(recipe, views=recipe.views.replace(size=size)), "views.size", reason)
 
 
 def with_precision(recipe: Recipe) -> Recipe:
@@ -410,12 +444,17 @@ def with_precision(recipe: Recipe) -> Recipe:
         # torch has no public question for this; a version without the private one answers no
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return replace(recipe, precision="bf16-mixed" if native else "32-true")
+    reason = (
+        f"this {'GPU' if torch.cuda.is_available() else 'CPU'} {'multiplies' if native else 'does not multiply'} bf16"
+    )
+    return because(replace(recipe, precision="bf16-mixed" if native else "32-true"), "precision", reason)
 
 
-def _view_size(source: Source) -> int:
+def _view_size(source: Source) -> tuple[int, str]:
+    """The side of a view, and why."""
     if source.image_size is not None:
-        return min(*source.image_size, _LARGEST_VIEW)
+        size = min(*source.image_size, _LARGEST_VIEW)
+        return size, f"the images' own short side, at most {_LARGEST_VIEW}"
     if isinstance(source, Stream):
         short_sides = [min(image.shape[1:]) for image in source.first_images(64)]
     else:
@@ -424,6 +463,10 @@ def _view_size(source: Source) -> int:
             with suppress(UnreadableImage):
                 short_sides.append(min(source.read(i).shape[1:]))
     if not short_sides:
-        return _LARGEST_VIEW  # nothing to train on, which the look at all images will say
+        return _LARGEST_VIEW, "no image could be read"  # which the look at all images will say
     median = sorted(short_sides)[len(short_sides) // 2]
-    return max(32, min(_LARGEST_VIEW, median // 32 * 32))
+    size = max(32, min(_LARGEST_VIEW, median // 32 * 32))
+    return (
+        size,
+        f"the median short side of {len(short_sides)} images is {median}; in steps of 32, at most {_LARGEST_VIEW}",
+    )

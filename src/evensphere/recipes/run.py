@@ -34,6 +34,7 @@ from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.engine.preflight import preflight
 from evensphere.engine.processes import Processes, together
+from evensphere.engine.sharding import Sharding
 from evensphere.engine.trackers import tracked
 from evensphere.engine.train import StepModule, Training, fit
 from evensphere.errors import InputError
@@ -42,18 +43,21 @@ from evensphere.methods.base import Method
 from evensphere.metrics.groups import class_groups
 from evensphere.ops import collective
 from evensphere.ops.schedule import Duration
+from evensphere.recipes.beginning import Beginning
 from evensphere.recipes.bursts import Groups, fingerprints_for, group_bursts, groups_of, weights_of
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.network import build_encoder, build_method, teaching
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import (
     Recipe,
+    because,
     collection,
     get_recipe,
     with_precision,
     with_sizes,
     without_auto,
 )
+from evensphere.recipes.sharded import check_encoder, check_recipe
 from evensphere.recipes.storing import look_at, pixels_again
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import ReadOnlyRun, RunDir, Split, Which
@@ -73,6 +77,7 @@ def train(
     trust: bool = False,
     nodes: int | None = None,
     trackers: Sequence[str] = (),
+    sharding: Sharding = "none",
 ) -> Path:
     """Train a recipe into the run folder `out`; returns it.
 
@@ -84,6 +89,7 @@ def train(
         started, else 1. They compute what one process computes, up to rounding. They are started by running the
         program again, up to this call, from which only the first one returns: so it takes a script or a command, not a
         notebook, and one such call in a program.
+    sharding: "fsdp" for processes that keep a part of the parameters each, instead of a copy (see engine.sharding).
     console: where progress is shown; None shows nothing.
     strict: refuse images that cannot be read, instead of leaving them out.
     trust: whether the run in `out`, and others that this one learns from, may name code to run that `recipe` does not.
@@ -91,7 +97,9 @@ def train(
     Raises InputError before anything is written if the recipe, the data or `out` cannot be used.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    with together(devices, nodes) as processes, trusting(trust, *recipe.import_paths):
+    if sharding != "none":
+        check_recipe(recipe, branch)
+    with together(devices, nodes, sharding) as processes, trusting(trust, *recipe.import_paths):
         run = RunDir(out) if processes.first else ReadOnlyRun(out)
         console = console if console is not None and processes.first else Console(quiet=True)
         with tracked(run, trackers if processes.first else (), console):
@@ -152,7 +160,10 @@ def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console:
     with run.lock():
         source = images_of(run, splits.pretrain)
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
-        training = build_training(recipe, splits, source, run, pixels, groups_of(run))
+        begin = None if run.checkpoint_steps() or run.encoder_file.exists() else Beginning(recipe, console)
+        training = build_training(recipe, splits, source, run, pixels, groups_of(run), begin)
+        if processes.sharding != "none":
+            check_encoder(recipe, training.method.encoder)
         return _finish(training, recipe, run, fabric, console, processes)
 
 
@@ -176,8 +187,11 @@ def _begin(
     recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict, see)
     recipe, groups = group_bursts(recipe, source, fingerprints, console)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
-    training = build_training(recipe, splits, source, run, pixels, groups)
-    recipe = replace(recipe, resolved=recipe.resolved | _resolved(recipe, training, source))
+    begin = Beginning(recipe, console)
+    training = build_training(recipe, splits, source, run, pixels, groups, begin)
+    recipe = _resolved(recipe, training, source, begin)
+    if processes.sharding != "none":
+        check_encoder(recipe, training.method.encoder)
     if ready is not None:
         ready(recipe, training.method)
     run.create()
@@ -216,12 +230,13 @@ def build_training(
     run: RunDir,
     pixels: Source | None = None,
     groups: Groups | None = None,
+    begin: Beginning | None = None,
 ) -> Training:
     """All parts of a run of a recipe whose sizes are filled in (see `with_sizes`).
 
     source: the images to train on. run: its folder, which need not be there yet; teachers are found from it. pixels:
     the same images as the loader reads them (see `storing.Images`). groups: of which each counts once in the population
-    statistics.
+    statistics. begin: gives the encoder the weights it begins with, where that is not what a checkpoint does.
     """
     views: Views = build("views", recipe.views, seed=recipe.seed)
     assert recipe.batch_size != "auto"
@@ -229,7 +244,7 @@ def build_training(
     how = (recipe.batch_size, views, recipe.seed, recipe.workers)
     pixels = source if pixels is None else pixels
     loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
-    method = build_method(recipe, source.channels, len(source), **teaching(recipe, run, source))
+    method = build_method(recipe, source.channels, len(source), begin, **teaching(recipe, run, source))
     if isinstance(source, Stream) and "index" in method.needs:
         source.refuse(f"the method {recipe.method.name}")
     _check_views(recipe.method.name, method, views)
@@ -346,13 +361,13 @@ def _finish(
             soft_wrap=True,
         )
     try:
-        fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
+        encoder = fit(training, run, fabric, console, f"{recipe.name} ({recipe.arm}, seed {recipe.seed})", processes)
         training.loader.skipped.update(collective.merged(training.loader.skipped))
     finally:
         if training.loader.skipped:
             _add_skipped(run, training.loader.skipped, console)
     if processes.first:
-        save_encoder(run.encoder_file, training.method.encoder, training.description)
+        save_encoder(run.encoder_file, encoder, training.description)
     processes.meet_first()
     console.print(_summary(recipe, run), soft_wrap=True)
     return run.path
@@ -364,11 +379,29 @@ def _summary(recipe: Recipe, run: RunDir) -> str:
     return f"{trained}; {skipped:,} unreadable images skipped ({run.skipped_file})." if skipped else f"{trained}."
 
 
-def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, Any]:
-    """What followed from the data."""
+def resolve(recipe: Recipe | str) -> Recipe:
+    """The recipe as a run of it would write it down, without a run: everything that is left open ("auto") decided from
+    the data, with reasons in resolved["because"], and what follows in steps.
+
+    Only a few images are looked at, so those that cannot be read are counted, and what the look at all of them decides
+    (storage, near-duplicates) stays open. Raises InputError for a recipe or data that cannot be used.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    splits = splits_of(recipe)
+    source = _chosen(splits.pretrain, recipe.images)
+    recipe = with_precision(with_channels(with_sizes(recipe, source), source))
+    begin = Beginning(recipe, Console(quiet=True))
+    return _resolved(recipe, build_training(recipe, splits, source, RunDir("."), begin=begin), source, begin)
+
+
+def _resolved(recipe: Recipe, training: Training, source: Source, begin: Beginning) -> Recipe:
+    """With what followed from the data."""
     harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
+    if recipe.harmonizer.options.get("anchors") == "auto":
+        reason = "at least 50 images to a region and 4 in a batch, at most 100 (the paper's) and embedding width + 1"
+        recipe = because(recipe, "harmonizer.anchors", reason)
     start = training.progress(0)
-    return {
+    facts = {
         "num_images": len(source),
         "channels": source.channels,
         "bits": source.bits,
@@ -381,6 +414,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source) -> dict[str, A
         "ramp_steps": harmonizer.ramp.steps(start) if harmonizer else None,
         **({"population": "streaming"} if harmonizer and isinstance(source, Stream) else {}),
     }
+    return replace(recipe, resolved=recipe.resolved | facts | begin.resolved)
 
 
 def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:

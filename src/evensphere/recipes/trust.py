@@ -35,6 +35,6 @@ def check_trust(kind: str, path: str) -> None:
     """Refuse an import path that was read and that nobody has said to trust. kind: of part."""
     if not _everything.get() and path not in _paths.get():
         raise InputError(
-            f"This recipe.json names code that is not evensphere's, {kind} = {shown(path)}, which would run on this "
+            f"This recipe names code that is not evensphere's, {kind} = {shown(path)}, which would run on this "
             "machine; add --trust (in Python: trust=True) if you know whose it is."
         )

@@ -14,15 +14,30 @@ from evensphere.report.wording import NBSP
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation (ddof 1, None for one value) over `seeds` seeds."""
+    """Mean and sample standard deviation (ddof 1, None for one value) over `seeds` seeds.
+
+    interval: of one seed's score, where 95 % of those for other test images would lie; None where that is not known.
+    """
 
     mean: float
     std: float | None
     seeds: int
+    interval: tuple[float, float] | None = None
+
+    @property
+    def bar(self) -> tuple[float, float]:
+        """What an error bar spans: the deviation over seeds, else the interval, else nothing."""
+        if self.std is None and self.interval is not None:
+            return self.interval
+        return self.mean - (self.std or 0), self.mean + (self.std or 0)
 
     @property
     def text(self) -> str:
-        return f"{self.mean:.1f}" + ("" if self.std is None else f"{NBSP}±{NBSP}{self.std:.1f}")
+        if self.std is not None:
+            return f"{self.mean:.1f}{NBSP}±{NBSP}{self.std:.1f}"
+        if self.interval is None:
+            return f"{self.mean:.1f}"
+        return f"{self.mean:.1f} [{self.interval[0]:.1f}{NBSP}to{NBSP}{self.interval[1]:.1f}]"
 
     @property
     def signed(self) -> str:
@@ -77,7 +92,12 @@ class Arm:
         return {seed: value for seed, value in found.items() if value is not None}
 
     def spread(self, metric: str, key: str) -> Spread | None:
-        return spread(self.scores(metric, key).values())
+        """Over the seeds; of a single one with its interval."""
+        found = spread(self.scores(metric, key).values())
+        if found is None or found.seeds > 1:
+            return found
+        run = next(run for run in self.runs if run.score(metric, key) is not None)
+        return found._replace(interval=run.interval(metric, key))
 
 
 _Key = tuple[str, str, str]  # what an arm's runs share: recipe name, arm and, as JSON, settings

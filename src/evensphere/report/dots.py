@@ -8,6 +8,8 @@ from typing import NamedTuple
 from evensphere.report.arms import Arm, ClassScores, Spread
 from evensphere.report.record import GROUPS
 
+_LONGEST = 22  # letters of a class's name
+
 
 class Dot(NamedTuple):
     """One arm's mean with its error bar, and the single seeds, where they are to be shown."""
@@ -18,8 +20,7 @@ class Dot(NamedTuple):
     @property
     def reach(self) -> tuple[float, float]:
         """The lowest and the highest value that is drawn."""
-        bar = self.mean.std or 0
-        drawn = [self.mean.mean - bar, self.mean.mean + bar, *self.seeds]
+        drawn = [self.mean.mean, *self.mean.bar, *self.seeds]
         return min(drawn), max(drawn)
 
 
@@ -43,9 +44,17 @@ def group_rows(arms: Sequence[Arm], metric: str) -> list[Row]:
 def class_rows(classes: Sequence[ClassScores]) -> list[Row]:
     """Means only: a class has few test images, so its single seeds are noise."""
     return [
-        Row(f"{row.name} ({row.images:,})", {label: Dot(mean, []) for label, mean in row.spreads.items() if mean})
+        Row(
+            f"{_short(row.name)} ({row.images:,})",
+            {label: Dot(mean, []) for label, mean in row.spreads.items() if mean},
+        )
         for row in classes
     ]
+
+
+def _short(name: str) -> str:
+    """A name without its middle where it is too long for a phone; the table has it whole."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}…{name[-8:]}"
 
 
 def placed(arms: Sequence[Arm], rows: Sequence[Row]) -> list[tuple[Arm, list[tuple[float, Dot]]]]:

@@ -68,7 +68,13 @@ def _add_dots(figure: go.Figure, arm: Arm, dots: Sequence[tuple[float, Dot]], nu
         y=ys,
         mode="markers",
         marker=marker | {"size": 12},
-        error_x={"array": [mean.std or 0 for mean in means], "thickness": 2, "width": 5},
+        error_x={
+            "array": [mean.bar[1] - mean.mean for mean in means],
+            "arrayminus": [mean.mean - mean.bar[0] for mean in means],
+            "symmetric": False,
+            "thickness": 2,
+            "width": 5,
+        },
         text=[mean.text for mean in means],
         hovertemplate=f"{escape(arm.label)}: %{{text}} %<extra></extra>",
     )
@@ -168,7 +174,9 @@ def region_figure(arms: Sequence[Arm]) -> go.Figure:
     figure.update_layout(
         _layout(height=270),
         xaxis={"title": {"text": "regions, largest first"}},
-        yaxis={"ticksuffix": " %", "rangemode": "tozero", "nticks": 6},
+        # a margin of its own: plotly's, made for its ticks, goes back and forth here
+        yaxis={"ticksuffix": " %", "rangemode": "tozero", "nticks": 6, "automargin": False},
+        margin={"l": 60, "r": 12, "t": 24, "b": 8},
         barmode="overlay",
         bargap=0.15,
     )
@@ -183,6 +191,57 @@ def _mean_sorted(priors: Sequence[list[float]]) -> list[float]:
     """Percent by rank, mean over the runs whose number of regions is the first run's."""
     alike = [sorted(prior, reverse=True) for prior in priors if len(prior) == len(priors[0])]
     return [100 * fmean(rank) for rank in zip(*alike, strict=True)]
+
+
+# --- region sizes over time -------------------------------------------------------------------------------------------
+
+# Even is the colour of nothing to see; what is below even is blue, what is above it orange, on paper and on black
+_BELOW_TO_ABOVE = [[0, "#0072B2"], [0.5, "#b9bcc0"], [1, "#D55E00"]]
+_MOST_TIMES = 8  # even shares: from an eighth to eight times the colours change
+_MOST_COLUMNS = 60
+
+
+def learnt_runs(arms: Sequence[Arm]) -> list[tuple[Arm, RunRecord]]:
+    """Of each arm the first run whose regions were sized more than once: their numbers mean other places in another."""
+    found = [(arm, next((run for run in arm.runs if len(run.populations) > 1), None)) for arm in arms]
+    return [(arm, run) for arm, run in found if run is not None]
+
+
+def learnt_figure(run: RunRecord) -> go.Figure:
+    """What pi learnt: each region's share over the epochs, as how many times the even share; a row is a region, the one
+    that is largest in the end on top."""
+    whole = [event for event in run.populations if len(event["prior"]) == len(run.populations[-1]["prior"])]
+    picked = [whole[round(i * (len(whole) - 1) / (_MOST_COLUMNS - 1))] for i in range(_MOST_COLUMNS)]
+    events = whole if len(whole) <= _MOST_COLUMNS else picked
+    last = events[-1]["prior"]
+    rows = sorted(range(len(last)), key=lambda region: last[region])
+    shares = [[round(100 * event["prior"][region], 4) for event in events] for region in rows]
+    epochs = [run.epoch_of(event) for event in events]
+    known = all(epoch is not None for epoch in epochs)
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=epochs if known else list(range(len(events))),
+        y=list(range(len(rows))),
+        z=[[_times_even(share / 100 * len(last)) for share in row] for row in shares],
+        customdata=shares,
+        text=[[f"region {region + 1}"] * len(events) for region in rows],
+        hovertemplate="%{text}, epoch %{x:.0f}: %{customdata:.2f} %<extra></extra>",
+        zmin=-math.log2(_MOST_TIMES),
+        zmax=math.log2(_MOST_TIMES),
+        colorscale=_BELOW_TO_ABOVE,
+        colorbar={"tickvals": [-3, -1, 0, 1, 3], "ticktext": ["⅛", "½", "even", "twice", "8 times"], "thickness": 12},
+    )
+    figure.update_layout(
+        _layout(height=300),
+        xaxis={"title": {"text": "epoch" if known else "recomputation"}},
+        yaxis={"title": {"text": "regions, largest on top"}, "showticklabels": False},
+    )
+    return figure
+
+
+def _times_even(times: float) -> float:
+    """As a power of two, within what the colours show."""
+    return round(math.log2(min(max(times, 1 / _MOST_TIMES), _MOST_TIMES)), 2)
 
 
 # --- all of the page's figures ----------------------------------------------------------------------------------------
@@ -201,4 +260,5 @@ def all_figures(arms: Sequence[Arm], metric: str | None, classes: Sequence[Class
             found[name] = curve_figure(arms, name)
     if any(run.populations for _, run in runs_of(arms)):
         found |= {"sizes": region_figure(arms), "effective": curve_figure(arms, "effective")}
+    found |= {f"learnt-{i}": learnt_figure(run) for i, (_, run) in enumerate(learnt_runs(arms))}
     return found

@@ -12,6 +12,7 @@ from evensphere.report.arms import Arm, evaluated, group_arms, main_metric
 from evensphere.report.dots import Row, group_rows, percent_ticks, placed, range_with_room
 from evensphere.report.page import write_file
 from evensphere.report.record import METRICS, read_runs
+from evensphere.report.sentences import bars_of_one_seed
 from evensphere.report.wording import count
 
 
@@ -48,7 +49,9 @@ def _draw_dots(axes: Any, arms: Sequence[Arm], rows: Sequence[Row]) -> None:
         look = {"color": arm.look.color, "marker": arm.look.marker, "linestyle": "none"}
         for y, dot in dots:
             axes.plot(dot.seeds, [y] * len(dot.seeds), alpha=0.3, markersize=7, markeredgewidth=0, **look)
-            axes.errorbar(dot.mean.mean, y, xerr=dot.mean.std, markersize=10, capsize=4, elinewidth=2, **look)
+            low, high = dot.mean.bar
+            bar = [[dot.mean.mean - low], [high - dot.mean.mean]]
+            axes.errorbar(dot.mean.mean, y, xerr=bar, markersize=10, capsize=4, elinewidth=2, **look)
             place = {"xytext": (10, 0), "textcoords": "offset points", "va": "center"}
             text = f"{dot.mean.mean:.1f}"
             axes.annotate(text, (dot.reach[1], y), color=arm.look.color, fontweight="bold", **place)
@@ -65,7 +68,7 @@ def _draw_dots(axes: Any, arms: Sequence[Arm], rows: Sequence[Row]) -> None:
 
 def _draw_words(figure: Any, arms: Sequence[Arm], metric: str) -> None:
     most = max(len(arm.scores(metric, "average")) for arm in arms)
-    note = f"mean ± standard deviation of {count(most, 'seed')}" if most > 1 else "1 seed"
+    note = f"mean ± standard deviation of {count(most, 'seed')}" if most > 1 else bars_of_one_seed(arms, metric)
     figure.suptitle("Did the rare classes survive?", x=0.012, ha="left", fontsize=21, fontweight="bold")
     axes = figure.axes[0]
     axes.set_xlabel(f"{METRICS[metric]}, % correct ({note})", labelpad=8)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evensphere.errors import InputError
+from evensphere.report.maps import ImageMap, read_map
 from evensphere.report.wording import count, listing
 from evensphere.rundir import RunDir
 from evensphere.untrusted import RESULTS, read_json_lines, read_json_object
@@ -45,6 +46,16 @@ METRICS = {
 GROUPS = {"many": "many (common)", "medium": "medium", "few": "few (rare)", "average": "average"}
 
 
+class Finding(NamedTuple):
+    """What `evensphere diagnose` found: see diagnosis/finding.py."""
+
+    name: str
+    title: str
+    level: str
+    sentence: str
+    advice: str
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """What one run folder says."""
@@ -62,6 +73,8 @@ class RunRecord:
     problems: list[str]  # one sentence for each defect of the files
     left_out: list[Json] = field(default_factory=list)  # steps that were not taken, each with its "reason"
     warnings: list[Json] = field(default_factory=list)  # "sentence", and what ended it: "until", None for nothing
+    findings: list[Finding] = field(default_factory=list)  # of diagnosis.json, what cannot wait first
+    image_map: ImageMap | None = None
 
     @property
     def label(self) -> str:
@@ -82,6 +95,12 @@ class RunRecord:
     def score(self, metric: str, key: str) -> float | None:
         """Percent (std: points) by `metric` (see METRICS), e.g. score("probe", "few"); None if there is none."""
         return number(part(self.results, metric).get(key))
+
+    def interval(self, metric: str, key: str) -> tuple[float, float] | None:
+        """Where 95 % of the scores for other test images of these classes would lie; None if that is not known."""
+        found = part(part(self.results, metric), "intervals").get(key)
+        low, high = map(number, found) if isinstance(found, list) and len(found) == 2 else (None, None)
+        return None if low is None or high is None or low > high else (low, high)
 
     def class_score(self, metric: str, i: int) -> float | None:
         """Percent of class i; None if there is none."""
@@ -126,6 +145,8 @@ def read_run(folder: Path) -> RunRecord:
         problems=problems,
         left_out=_of_kind("skipped", events),
         warnings=_warnings(events),
+        findings=_findings(_read_object(run.diagnosis_file, problems)),
+        image_map=read_map(run, problems),
     )
 
 
@@ -169,6 +190,21 @@ def _warnings(events: Sequence[Json]) -> list[Json]:
                 if warning.get("kind") == event.get("kind") and warning["until"] is None:
                     warning["until"] = event
     return warnings
+
+
+LEVELS = ("alarm", "warning", "info", "ok")
+
+
+def _findings(diagnosis: Json) -> list[Finding]:
+    """What a diagnosis says, as far as it says it in words."""
+    given = diagnosis.get("findings")
+    found = []
+    for one in given if isinstance(given, list) else []:
+        words = [one.get(key, "") for key in Finding._fields] if isinstance(one, dict) else []
+        texts = [word for word in words if isinstance(word, str)]
+        if len(texts) == len(Finding._fields) and texts[2] in LEVELS:
+            found.append(Finding(*texts))
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _unusable(recipe: Json) -> list[str]:

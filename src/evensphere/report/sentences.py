@@ -15,6 +15,36 @@ from evensphere.report.wording import PERCENT, capital, count, listing
 ENOUGH_SEEDS = 3  # below this a difference between arms is not reported as evidence
 
 
+_COLLAPSE_WARNINGS = ("collapse", "line")  # of the watchdog (engine/watchdog.py)
+_COLLAPSE_FINDINGS = ("collapse", "finite", "alike")  # of a diagnosis (diagnosis/)
+
+
+def troubles(records: Sequence[RunRecord]) -> list[str]:
+    """What must be read before the answer: runs that went wrong, and runs that are not at their end."""
+    return [f"{run.label} {trouble}" for run in records if run.recipe for trouble in _troubles_of(run)]
+
+
+def _troubles_of(record: RunRecord) -> list[str]:
+    said = []
+    if (sign := collapse_of(record)) is not None:
+        said.append(f"has collapsed ({sign}). Do not use its encoder: what it scores says nothing of rare things.")
+    if not record.finished:
+        how = "was stopped" if record.stopped else "is not finished: it was cut short, or still runs,"
+        said.append(f"{how} at epoch {_epoch_reached(record)} of {record.recipe['epochs']:g}, so nothing is final.")
+    return said
+
+
+def collapse_of(record: RunRecord) -> str | None:
+    """The sign of a network that tells nothing apart, in words; None for none that holds at the end of the log."""
+    for finding in record.findings:
+        if finding.name in _COLLAPSE_FINDINGS and finding.level == "alarm":
+            return finding.sentence.rstrip(".")
+    for warning in record.warnings:
+        if warning.get("kind") in _COLLAPSE_WARNINGS and warning["until"] is None:
+            return str(warning.get("sentence", "its embeddings are all alike")).partition(";")[0]
+    return None
+
+
 def headline(arms: Sequence[Arm]) -> str:
     """The answer to "did my rare things survive?" in one or two sentences."""
     metric = main_metric(arms)
@@ -137,8 +167,17 @@ def _regions(arm: Arm) -> str:
 def group_reading(arms: Sequence[Arm], metric: str) -> str:
     """How to read the picture of the groups."""
     several = any(len(arm.scores(metric, "average")) > 1 for arm in arms)
-    dots = "dots are means over seeds, bars their standard deviation." if several else "one seed each."
-    return f"{capital(METRICS[metric])} on test images: {dots}"
+    dots = "dots are means over seeds, bars their standard deviation" if several else bars_of_one_seed(arms, metric)
+    single = any(len(arm.scores(metric, "average")) == 1 for arm in arms)
+    also = f"; where there is {bars_of_one_seed(arms, metric)}" if several and single else ""
+    return f"{capital(METRICS[metric])} on test images: {dots}{also}."
+
+
+def bars_of_one_seed(arms: Sequence[Arm], metric: str) -> str:
+    """What the bars of arms with one seed are."""
+    scores = [found for arm in arms if (found := arm.spread(metric, "average")) is not None]
+    known = any(found.interval is not None for found in scores)
+    return "1 seed" + (", bars are 95 % intervals for other test images" if known else "")
 
 
 def group_rule(arms: Sequence[Arm]) -> str:
@@ -202,8 +241,11 @@ def _warning(record: RunRecord, warning: Json) -> str:
 def _how_far_it_came(record: RunRecord) -> str:
     if record.finished:
         return ""
-    reached = max((epoch for event in record.steps if (epoch := record.epoch_of(event)) is not None), default=0.0)
-    return f"not finished, at epoch {int(reached)} of {record.recipe['epochs']:g}."
+    return f"not finished, at epoch {_epoch_reached(record)} of {record.recipe['epochs']:g}."
+
+
+def _epoch_reached(record: RunRecord) -> int:
+    return int(max((epoch for event in record.steps if (epoch := record.epoch_of(event)) is not None), default=0.0))
 
 
 def _why_no_scores(record: RunRecord) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from evensphere.report.arms import Arm, ClassScores, Spread, evaluated, runs_of, spread
+from evensphere.report.arms import Arm, ClassScores, Spread, evaluated, runs_of, settings_of, spread
 from evensphere.report.record import GROUPS, METRICS, Json, RunRecord, number
 from evensphere.report.wording import capital
 
 MOST_CLASSES = 1000  # keeps the page of a 10,000-class set small
 MOST_SKIPPED = 50
+MOST_SETTINGS = 200
 
 Cell = str | Spread | None
 
@@ -37,11 +39,16 @@ def group_table(arms: Sequence[Arm], metric: str) -> Table:
 def seed_table(arms: Sequence[Arm], metric: str) -> Table:
     """One row a run: the faint dots of the picture."""
     rows = [
-        [arm.label, str(run.recipe["seed"]), *(spread([run.score(metric, key)]) for key in [*GROUPS, "std"])]
+        [arm.label, str(run.recipe["seed"]), *(_of_run(run, metric, key) for key in [*GROUPS, "std"])]
         for arm, run in runs_of(arms)
         if run.score(metric, "average") is not None
     ]
     return Table(capital(f"{METRICS[metric]}, each seed"), ["arm", "seed", *GROUPS.values(), "std"], rows)
+
+
+def _of_run(run: RunRecord, metric: str, key: str) -> Spread | None:
+    found = spread([run.score(metric, key)])
+    return None if found is None else found._replace(interval=run.interval(metric, key))
 
 
 def class_table(arms: Sequence[Arm], classes: Sequence[ClassScores]) -> Table:
@@ -80,9 +87,32 @@ def region_table(arms: Sequence[Arm]) -> Table:
             prior, effective = run.populations[-1]["prior"], run.populations[-1]["effective"]
             regions = [str(len(prior)), f"{effective:.1f}"]
             sizes = [f"{100 * max(prior):.2f}", f"{100 * min(prior):.3f}", str(sum(share == 0 for share in prior))]
-            rows.append([arm.label, str(run.recipe["seed"]), *regions, *sizes])
-    head = ["arm", "seed", "regions", "effective regions", "largest, %", "smallest, %", "empty"]
+            moved = f"{100 * _moved(run.populations[0]['prior'], prior):.1f}"
+            rows.append([arm.label, str(run.recipe["seed"]), *regions, *sizes, moved])
+    head = ["arm", "seed", "regions", "effective regions", "largest, %", "smallest, %", "empty", "moved since first, %"]
     return Table("Region sizes at the last recomputation", head, rows)
+
+
+def _moved(first: Sequence[float], last: Sequence[float]) -> float:
+    """The share of the images that stands elsewhere than at first, at least: total variation."""
+    return sum(max(0.0, now - then) for then, now in zip(first, last, strict=True)) if len(first) == len(last) else 1.0
+
+
+def recipe_table(arms: Sequence[Arm]) -> Table:
+    """What sets the recipes apart: one row a setting that differs, one column an arm."""
+    settings = [settings_of(arm.runs[0].recipe) for arm in arms]
+    names = sorted({name for one in settings for name in one})
+    rows = [
+        [name, *(_spelled(one.get(name)) for one in settings)]
+        for name in names
+        if len({json.dumps(one.get(name), sort_keys=True) for one in settings}) > 1
+    ]
+    return Table("Settings that differ", ["setting", *(arm.label for arm in arms)], rows[:MOST_SETTINGS])
+
+
+def _spelled(value: object) -> str | None:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return None if value is None else text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def run_table(records: Sequence[RunRecord]) -> Table:
