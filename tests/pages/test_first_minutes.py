@@ -1,7 +1,8 @@
 """README's first five minutes, as each of its three readers goes through them: a clean clone, installed, and no more.
 
 Every command runs as README shows it, to its end, in a shell; only the images and the loop's own things are put there
-before. What is not committed is not in the clone.
+before. One thing is cut short: the first reader's ResNet-18 trains for 3 epochs, not for 100. What is not committed is
+not in the clone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.pages.reading import ROOT, read_page
+
+SHORT = 'evensphere() { if [ "$1" = train ]; then set -- "$@" --set epochs=3; fi; command evensphere "$@"; }\n'
 
 LOOP = """
 import torch
@@ -68,9 +71,11 @@ def test_somebody_with_images(clone: Path, tmp_path: Path) -> None:
             pixels = generator.integers(80 * kind, 80 * kind + 96, (16, 16, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "path/to/images" / name / f"{i}.png")
     (tmp_path / "path/to/images/common/cut-short.png").write_bytes(b"\x89PNG")
-    shell(block_after("**On your own images**", clone), clone, tmp_path)
+    shell(SHORT + block_after("**On your own images**", clone), clone, tmp_path)
     mine = tmp_path / "runs/mine"
-    assert json.loads((mine / "recipe.json").read_text())["resolved"]["num_images"] == 63
+    recipe = json.loads((mine / "recipe.json").read_text())
+    assert recipe["backbone"]["name"] == "resnet18"
+    assert recipe["resolved"]["num_images"] == 63
     assert "cut-short.png" in (mine / "skipped.csv").read_text()
     assert json.loads((mine / "eval.json").read_text())["classes"] == ["common", "rare", "seldom"]
     assert {"diagnosis.html", "report.html", "encoder.safetensors"} <= {file.name for file in mine.iterdir()}
@@ -80,10 +85,9 @@ def test_somebody_with_images(clone: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_somebody_who_compares(clone: Path, tmp_path: Path) -> None:
     printed = shell(block_after("**A fair comparison**", clone), clone, tmp_path)
-    arms = {
-        name: json.loads((tmp_path / "runs" / name / "recipe.json").read_text())["arm"]
-        for name in os.listdir(tmp_path / "runs")
-    }
+    recipes = {file.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("runs/*/recipe.json")}
+    assert all(recipe["epochs"] == 100 for recipe in recipes.values())
+    arms = {name: recipe["arm"] for name, recipe in recipes.items()}
     assert arms == {"gh": "gh", "control": "two-stage", "base": "base"}
     assert "95 % interval" in printed
     assert (tmp_path / "runs/gh/report.html").exists()
@@ -91,7 +95,7 @@ def test_somebody_who_compares(clone: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_somebody_with_a_loop(clone: Path, tmp_path: Path) -> None:
-    (tmp_path / "loop.py").write_text(LOOP + block_after("**In a training loop of your own**", clone))
-    (tmp_path / "loop.py").open("a").write("print('GH is from', Harmonizer.__module__, 'loss', loss.item())\n")
+    loop = LOOP + block_after("**In a training loop of your own**", clone) + "print(loss.item())\n"
+    (tmp_path / "loop.py").write_text(loop)
     printed = shell("python loop.py", clone, tmp_path)
-    assert float(printed.split()[-1]) > 0
+    assert float(printed) > 0
