@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_boxes_are_where_photos_were_pasted(tmp_path: Path) -> None:
-    import detection
-
+    detection = import_module("detection")
     photos = ImageFolder(pictures(tmp_path / "photos"))
     for seed in range(5):
         draw = torch.Generator().manual_seed(seed)
@@ -42,8 +42,7 @@ def test_boxes_are_where_photos_were_pasted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_runs_to_the_end_and_the_loss_falls(tmp_path: Path) -> None:
-    import detection
-
+    detection = import_module("detection")
     run = made_run(tmp_path / "run", *RESNET18)
     export_encoder(run.path, "torchvision", tmp_path / "e.pth")
     photos = pictures(tmp_path / "photos", count=16, classes=8)
