@@ -3,8 +3,8 @@
 evensphere export RUN --to torchvision --out encoder.pth      # a ResNet with --set backbone.stem=imagenet
 python examples/detection.py encoder.pth path/to/photos
 
-Boxes are not annotated but made: photos are pasted onto other photos, smaller, and where one was pasted is to be found.
-It shows that the export fits and trains, not how good a detector it makes.
+Boxes are not annotated but made: photos are pasted onto other photos, smaller, and where each was pasted is its box;
+the folder that a photo is in is its class. It shows that the export fits and trains, not how good a detector it makes.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ class Scene(NamedTuple):
 def scene(photos: ImageFolder, side: int, draw: torch.Generator) -> Scene:
     """A photo with two others in it, one in the left half and one in the right, of 1/4 to 1/2 of its side."""
     background, *pasted = torch.randint(len(photos), (3,), generator=draw).tolist()
-    image, boxes = square(photos, background, side), []
+    image, boxes, labels = square(photos, background, side), [], []
     for half, photo in enumerate(pasted):
         small = int(torch.randint(side // 4, side // 2, (), generator=draw))
         x = half * side // 2 + int(torch.randint(side // 2 - small + 1, (), generator=draw))
         y = int(torch.randint(side - small + 1, (), generator=draw))
         image[:, y : y + small, x : x + small] = square(photos, photo, small)
         boxes.append([x, y, x + small, y + small])
-    return Scene(image, {"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": torch.tensor([1, 1])})
+        labels.append(1 + photos.targets[photo])  # 0 is the background
+    return Scene(image, {"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": torch.tensor(labels)})
 
 
 def square(photos: ImageFolder, i: int, side: int) -> Tensor:
     return resize(pil_to_tensor(photos[i][0]), [side, side], antialias=True) / 255
 
 
-def detector(export: Path, side: int) -> FasterRCNN:
+def detector(export: Path, classes: int, side: int) -> FasterRCNN:
     """Faster R-CNN on the export's ResNet, whose first stage and BatchNorm stay as they are."""
     about = json.loads(export.with_name(f"{export.name}.json").read_text())
     backbone = resnet_fpn_backbone(backbone_name=about["backbone"], weights=None, norm_layer=FrozenBatchNorm2d)
     backbone.body.load_state_dict(torch.load(export, weights_only=True), strict=True)
     how = {"min_size": side, "max_size": side, "image_mean": about["mean"], "image_std": about["std"]}
-    # fewer proposals than its authors take, for a CPU
-    few = {"rpn_pre_nms_top_n_train": 500, "rpn_post_nms_top_n_train": 200, "box_batch_size_per_image": 64}
-    return FasterRCNN(backbone, 2, **how, **few)
+    few = {"rpn_pre_nms_top_n_train": 500, "rpn_post_nms_top_n_train": 200}  # proposals, for a CPU
+    return FasterRCNN(backbone, 1 + classes, **how, **few)
 
 
 def fine_tune(export: Path, folder: Path, steps: int, batch: int, side: int, seed: int) -> Iterator[float]:
     """The loss of each step."""
     torch.manual_seed(seed)
     draw, photos = torch.Generator().manual_seed(seed), ImageFolder(folder)
-    model = detector(export, side)
+    model = detector(export, len(photos.classes), side)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.005, 0.9, weight_decay=5e-4)
     for _ in range(steps):
         images, targets = zip(*(scene(photos, side, draw) for _ in range(batch)), strict=True)
@@ -75,8 +75,8 @@ def fine_tune(export: Path, folder: Path, steps: int, batch: int, side: int, see
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export", type=Path)
-    parser.add_argument("photos", type=Path, help="folders of photos")
-    for name, default in (("steps", 100), ("batch", 2), ("side", 128), ("seed", 0)):
+    parser.add_argument("photos", type=Path, help="a folder for each class")
+    for name, default in (("steps", 60), ("batch", 2), ("side", 128), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     losses = []

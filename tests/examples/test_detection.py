@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_boxes_are_where_photos_were_pasted(tmp_path: Path) -> None:
-    import detection
-
+    detection = import_module("detection")
     photos = ImageFolder(pictures(tmp_path / "photos"))
     for seed in range(5):
         draw = torch.Generator().manual_seed(seed)
@@ -37,16 +37,15 @@ def test_boxes_are_where_photos_were_pasted(tmp_path: Path) -> None:
             outside[y0:y1, x0:x1] = False
         assert torch.equal(image[:, outside], plain[:, outside])
         assert not torch.equal(image, plain)
-        assert target["labels"].tolist() == [1, 1]
+        assert set(target["labels"].tolist()) <= {1, 2}
 
 
 @pytest.mark.slow
 def test_it_runs_to_the_end_and_the_loss_falls(tmp_path: Path) -> None:
-    import detection
-
+    detection = import_module("detection")
     run = made_run(tmp_path / "run", *RESNET18)
     export_encoder(run.path, "torchvision", tmp_path / "e.pth")
-    photos = pictures(tmp_path / "photos", count=8)
+    photos = pictures(tmp_path / "photos", count=16, classes=8)
     losses = list(detection.fine_tune(tmp_path / "e.pth", photos, steps=30, batch=2, side=96, seed=0))
     assert len(losses) == 30
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
