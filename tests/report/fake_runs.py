@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from evensphere.report.arms import group_arms
+from evensphere.report.live import LivePage, ReportServer
 from evensphere.report.record import read_runs
 from evensphere.report.sentences import summary
 
@@ -123,3 +127,18 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
             self.scripts[-1] += data
+
+
+NO_TIME = 1e-9  # seconds that a page is good for
+
+
+@contextmanager
+def serving(*runs: Path, every: float = NO_TIME) -> Iterator[ReportServer]:
+    with ReportServer(LivePage(runs, every), port=0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

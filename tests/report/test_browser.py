@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.fake_runs import EVIL, Json, make_map, make_run, results, webp
+from tests.report.fake_runs import EVIL, Json, make_map, make_run, results, serving, webp
 
 from evensphere.report import write_report
 
@@ -240,3 +240,22 @@ def test_on_paper_there_is_nothing_to_press(run: Path, opened: Open) -> None:
     assert page.page.locator("details .tiles img").first.is_visible()
     assert not page.page.locator("#map-selected").is_visible(), "nothing is selected"
     assert page.page.pdf()[:5] == b"%PDF-"
+
+
+def test_a_watched_page_loads_itself_anew_and_stays_as_it_was_left(run: Path, browser: Any) -> None:
+    context = browser.new_context()
+    page, complaints = context.new_page(), list[str]()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    with serving(run, every=0.3) as server:
+        page.on("request", lambda request: request.url.startswith(server.address) or complaints.append(request.url))
+        page.goto(server.address)
+        assert "40.0" in page.locator(".answer").inner_text()
+        page.locator("details").nth(1).locator("summary").click()
+        (run / "eval.json").write_text(json.dumps(results(55)))
+        page.locator(".answer", has_text="55.0").wait_for(timeout=60_000)
+        page.locator("details[open]").wait_for()
+        assert page.locator("details").nth(1).get_attribute("open") is not None
+        assert page.locator("details[open]").count() == 1
+    context.close()
+    assert complaints == []

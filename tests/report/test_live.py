@@ -8,31 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.report.fake_runs import Page, make_run, results
+from tests.report.fake_runs import Page, make_run, results, serving
 
 from evensphere.errors import InputError
 from evensphere.report.live import LivePage, ReportServer
-
-NO_TIME = 1e-9  # seconds that a page is good for
-
-
-@contextmanager
-def serving(*runs: Path, every: float = NO_TIME) -> Iterator[ReportServer]:
-    with ReportServer(LivePage(runs, every), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def ask(server: ReportServer, path: str = "/", host: str | None = None) -> tuple[int, str]:
