@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import venv
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -42,13 +42,23 @@ def required(texts: list[str]) -> set[str]:
     return names
 
 
-def link(name: str, target: Path) -> None:
-    """Everything a distribution has installed among the packages; a folder that several share is shared here too."""
+def owners() -> dict[str, set[str]]:
+    """Who has installed something in each file or folder among the packages."""
+    found: dict[str, set[str]] = {}
+    for one in distributions():
+        name = canonicalize_name(one.name)
+        for file in one.files or []:
+            found.setdefault(file.parts[0], set()).add(name)
+    return found
+
+
+def link(name: str, target: Path, owned: dict[str, set[str]]) -> None:
+    """What a distribution has installed among the packages: whole folders where they are its own, else file by file."""
     found = distribution(name)
     for file in found.files or []:
-        if ".." in file.parts:  # a command, which nobody needs here
+        if file.parts[0] == "..":  # a command, which nobody needs here
             continue
-        inside = Path(*file.parts)
+        inside = Path(file.parts[0]) if owned[file.parts[0]] == {name} else Path(*file.parts)
         place = target / inside
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +67,9 @@ def link(name: str, target: Path) -> None:
 
 def main(folder: str, *texts: str) -> None:
     venv.create(folder, clear=True, symlinks=True)
-    target = next(Path(folder).glob("lib/python*/site-packages"))
+    target, owned = next(Path(folder).glob("lib/python*/site-packages")), owners()
     for name in sorted(required(list(texts))):
-        link(name, target)
+        link(name, target, owned)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,13 @@ def square(photos: ImageFolder, i: int, side: int) -> Tensor:
 
 
 def detector(export: Path, classes: int, side: int) -> FasterRCNN:
-    """Faster R-CNN on the export's ResNet, whose first layers and BatchNorm stay as they are."""
+    """Faster R-CNN on the export's ResNet, whose first stage and BatchNorm stay as they are."""
     about = json.loads(export.with_name(f"{export.name}.json").read_text())
     backbone = resnet_fpn_backbone(backbone_name=about["backbone"], weights=None, norm_layer=FrozenBatchNorm2d)
     backbone.body.load_state_dict(torch.load(export, weights_only=True), strict=True)
     how = {"min_size": side, "max_size": side, "image_mean": about["mean"], "image_std": about["std"]}
-    return FasterRCNN(backbone, 1 + classes, **how, rpn_pre_nms_top_n_train=500, rpn_post_nms_top_n_train=200)
+    few = {"rpn_pre_nms_top_n_train": 500, "rpn_post_nms_top_n_train": 200}  # proposals, for a CPU
+    return FasterRCNN(backbone, 1 + classes, **how, **few)
 
 
 def fine_tune(export: Path, folder: Path, steps: int, batch: int, side: int, seed: int) -> Iterator[float]:
@@ -68,14 +69,14 @@ def fine_tune(export: Path, folder: Path, steps: int, batch: int, side: int, see
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        yield float(loss)
+        yield float(loss.detach())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export", type=Path)
     parser.add_argument("photos", type=Path, help="a folder for each class")
-    for name, default in (("steps", 100), ("batch", 2), ("side", 192), ("seed", 0)):
+    for name, default in (("steps", 60), ("batch", 2), ("side", 128), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     losses = []

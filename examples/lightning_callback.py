@@ -1,30 +1,30 @@
-"""SimCLR of Lightly as a LightningModule: a callback adds GH to it. With `lightning`, import lightning.pytorch instead.
+"""SimCLR as a LightningModule, to which a callback adds GH. With pytorch_lightning, import that instead.
 
 A module that one cannot change takes HarmonizerCallback(..., head="projection_head", index=-1).
 """
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
-from lightly.loss import NTXentLoss
-from lightly.models.modules import SimCLRProjectionHead
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from evensphere import Harmonizer, WithIndex
 from evensphere.integrations.lightning import HarmonizerCallback
+from evensphere.ops.contrast import batch_info_nce
 from long_tailed_digits import LongTailedDigits, accuracy, encoder, random_view
 
 
 class SimCLR(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone, self.projection_head = encoder(), SimCLRProjectionHead(64, 128, 64)
-        self.criterion = NTXentLoss(temperature=0.2)
+        self.backbone = encoder()
+        self.projection_head = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> dict[str, object]:
-        (x0, x1), _, index = batch
-        z0, z1 = self.projection_head(self.backbone(x0)), self.projection_head(self.backbone(x1))
-        return {"loss": self.criterion(z0, z1), "embeddings": (z0, z1), "index": index}
+        views, _, index = batch
+        z1, z2 = (self.projection_head(self.backbone(view)) for view in views)
+        loss = batch_info_nce(z1, z2, temperature=0.2).mean()
+        return {"loss": loss, "embeddings": (z1, z2), "index": index}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)

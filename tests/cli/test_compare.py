@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from evensphere.cli.main import main
 from evensphere.recipes.recipe import get_recipe
@@ -62,3 +65,25 @@ def test_runs_that_cannot_be_compared_are_one_sentence(
     assert "nothing but their seed" in capsys.readouterr().err
     assert compare(monkeypatch) == 2
     assert "two or more run folders" in capsys.readouterr().err
+
+
+def test_two_runs_on_a_few_labels_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    digits = load_digits()
+    for c in range(3):
+        (tmp_path / "mine" / f"digit{c}").mkdir(parents=True)
+        for i, number in enumerate(np.flatnonzero(digits.target == c)[:4]):
+            image = Image.fromarray((digits.images[number] * 15.9).astype(np.uint8))
+            image.save(tmp_path / "mine" / f"digit{c}" / f"{i}.png")
+    both = [str(runs["gh0"]), str(runs["two-stage0"])]
+    assert compare(monkeypatch, *both, "--labels", str(tmp_path / "mine"), "--metric", "knn") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "kNN on 12 labelled images" in printed
+    assert "With GH against two-stage rate without GH: average " in printed
+    assert "abels" in printed.partition("Interval: ")[2], "how many more would settle it, or that it is settled"
+    assert compare(monkeypatch, *both, "--labels", str(tmp_path / "mine"), "--metric", "knn", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["split"], content["images"], content["seeds"]) == ("labelled", 12, 1)
+    assert compare(monkeypatch, *both, "--labels", str(tmp_path / "mine"), "--metric", "five_shot") == 2
+    assert "knn" in capsys.readouterr().err

@@ -197,3 +197,18 @@ def test_a_turn_keeps_grey_and_takes_red_to_green_to_blue() -> None:
     torch.testing.assert_close(back, random_matrix(3).matrix, atol=1e-6, rtol=0)
     turns = ColourMatrix.identity(24).turn(SHIFTS).matrix
     torch.testing.assert_close(turns @ torch.ones(3), torch.ones(24, 3), atol=1e-6, rtol=0)
+
+
+def test_an_image_alone_has_the_contrast_that_it_has_in_a_batch() -> None:
+    """To the last bit, with threads that could share its sum."""
+    pixels = torch.rand(5, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    factor = torch.linspace(0.6, 1.4, 5)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        together = blend(pixels, factor, (1 - factor, torch.zeros(5)))
+        for i in range(5):
+            alone = blend(pixels[i : i + 1], factor[i : i + 1], (1 - factor[i : i + 1], torch.zeros(1)))
+            assert torch.equal(alone[0], together[i])
+    finally:
+        torch.set_num_threads(before)

@@ -139,6 +139,14 @@ def test_what_cannot_be_sharded_is_refused(settings: list[str], what: str, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_an_old_torch_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.fsdp import FSDPModule
+
+    monkeypatch.delattr(FSDPModule, "set_force_sum_reduction_for_comms")
+    with pytest.raises(InputError, match="needs a newer torch than"):
+        train("digits-lt", tmp_path / "run", devices=2, sharding="fsdp")
+
+
 def test_a_branch_cannot_be_sharded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sharding was given with --branch"):
         train("digits-lt", tmp_path / "run", branch=tmp_path, devices=2, sharding="fsdp")

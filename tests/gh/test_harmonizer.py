@@ -47,6 +47,33 @@ def test_three_lines_in_a_foreign_loop() -> None:
     assert harmonizer.prior.sum().item() == pytest.approx(1)
 
 
+def test_shares_of_a_foreign_run_need_its_length() -> None:
+    harmonizer = Harmonizer(D, N, anchors=K, warm_up=0.4, ramp=0, update_every="1 epoch", total_steps=25)
+    weights = [harmonizer(views(step), index_of(step)).logs["gh_weight"].item() for step in range(25)]
+    assert weights == [0.0] * 10 + [1.0] * 15, "of 25 steps, which are 5 epochs"
+    with pytest.raises(InputError, match=r"share of a run of unknown length; .* or pass total_steps"):
+        Harmonizer(D, N, anchors=K, ramp=0, update_every=1)(views(0), index_of(0))
+
+
+def test_an_index_of_classes_is_refused_at_the_first_step() -> None:
+    harmonizer = Harmonizer(D, N, anchors=K, warm_up=0, ramp=0, update_every=1)
+    with pytest.raises(InputError, match="3 different numbers for 12 images"):
+        harmonizer(views(0), torch.arange(B) % 3)
+    harmonizer(views(0), torch.arange(B) // 2)  # images that were drawn twice are nobody's mistake
+    few = Harmonizer(D, 4, anchors=K, warm_up=0, ramp=0, update_every=1)
+    few(views(0), torch.arange(B) % 4)
+
+
+def test_it_follows_its_embeddings_to_their_device() -> None:
+    harmonizer = Harmonizer(D, N, anchors=K, warm_up=0, ramp=0, update_every=1)
+    harmonizer.to("meta")
+    assert harmonizer.prior.is_meta
+    moved = []
+    harmonizer.to = lambda device: moved.append(device)  # type: ignore[method-assign,assignment]
+    harmonizer._own_progress(views(0)[0], None)
+    assert moved == [torch.device("cpu")]
+
+
 def test_the_weighted_loss_is_the_loss_of_the_paper() -> None:
     prior = torch.rand(K, generator=torch.Generator().manual_seed(0))
     harmonizer = Harmonizer(D, anchors=K, prior=prior, weight=3.0, warm_up=0, ramp=0, update_every=1, tolerance=0.0)

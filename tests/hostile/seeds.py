@@ -104,6 +104,14 @@ def encoder() -> bytes:
     return save_safetensors(nn.Linear(3, 2).state_dict(), {"evensphere": "{}"})
 
 
+def weights() -> bytes:
+    """A checkpoint as trainers write them."""
+    stream = io.BytesIO()
+    state = {f"module.backbone.0.{name}": value for name, value in nn.Linear(3, 2).state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, stream)
+    return stream.getvalue()
+
+
 def recipe() -> dict[str, Any]:
     content = get_recipe("digits-lt").to_json()
     content["resolved"] = {"num_images": 600, "channels": 1, "steps_per_epoch": 5, "total_steps": 500, "anchors": 10}

@@ -23,6 +23,7 @@ from evensphere.data.shards import shards
 from evensphere.data.source import Source, UnreadableImage
 from evensphere.data.table import table
 from evensphere.engine.checkpoint import load_checkpoint, load_encoder
+from evensphere.engine.weights import load_weights
 from evensphere.errors import TrainingStopped
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
@@ -147,6 +148,12 @@ def in_encoder(content: bytes, folder: Path) -> None:
     load_encoder(run, nn.Linear(3, 2))
 
 
+def in_weights(content: bytes, folder: Path) -> None:
+    """A file to begin with: torch's or safetensors."""
+    file = put(content, folder / ("weights.pth" if content[:2] == b"PK" else "weights.safetensors"))
+    load_weights(nn.Sequential(nn.Linear(3, 2)), file)
+
+
 def in_report(content: bytes, folder: Path) -> None:
     """A run folder as JSON: {file's name: its text}."""
     for name, text in json.loads(content).items():
@@ -191,6 +198,7 @@ TARGETS: dict[str, Target] = {
     "settings": in_settings,
     "checkpoint": in_checkpoint,
     "encoder": in_encoder,
+    "weights": in_weights,
     "report": in_report,
     "training": in_training,
 }

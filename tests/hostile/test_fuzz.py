@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save as save_safetensors
 from tests.hostile import seeds
 from tests.hostile.fuzz import JSON_VALUES, Worker, as_bytes, json_mutations, mutations
 from tests.hostile.targets import TARGETS
 
+ONES = torch.ones(2, 3)
 REGRESSIONS = Path(__file__).parents[1] / "regressions"
 
 _NAMES = ("epochs", "batch_size", "seed", "workers", "precision", "storage", "metrics", "monitor", "evaluate_every")
@@ -102,6 +105,7 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "settings": SETTINGS.map(as_bytes),
     "checkpoint": mutations(seeds.checkpoint()),
     "encoder": mutations(seeds.encoder()),
+    "weights": mutations(seeds.weights(), save_safetensors({"0.weight": ONES, "0.bias": ONES[:, 0].clone()})),
     "report": json_mutations(seeds.RUN_FILES).filter(lambda value: isinstance(value, dict)).map(run_folder),
     "training": st.builds(
         lambda chosen, pictures: as_bytes({"settings": chosen, "images": [picture.hex() for picture in pictures]}),

@@ -50,7 +50,7 @@ def test_a_number_from_the_end_is_one_from_the_beginning() -> None:
 def test_a_loader_hands_it_over_as_whole_numbers(workers: int) -> None:
     images = torch.arange(10) * 3
     dataset = WithIndex(TensorDataset(images, torch.zeros(10)))
-    seen = {}
+    seen: dict[int, int] = {}
     for batch in DataLoader(dataset, batch_size=4, shuffle=True, num_workers=workers):
         assert batch[-1].dtype == torch.int64
         seen |= dict(zip(batch[-1].tolist(), batch[0].tolist(), strict=True))
@@ -59,7 +59,7 @@ def test_a_loader_hands_it_over_as_whole_numbers(workers: int) -> None:
 
 def test_parts_of_it_and_it_of_parts() -> None:
     """Whoever wraps a part numbers the part; whoever takes a part of the wrapped keeps the numbers of the whole."""
-    images = list(range(100, 110))
+    images: Any = list(range(100, 110))
     assert WithIndex(Subset(images, [3, 5]))[1] == (105, 1)
     assert Subset(WithIndex(images), [3, 5])[1] == (105, 5)
     assert WithIndex(ConcatDataset([images[:4], images[4:]]))[7] == (107, 7)

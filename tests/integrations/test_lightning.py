@@ -33,7 +33,8 @@ def pl(request: pytest.FixtureRequest) -> Any:
 
 
 def harmonizer(**options: Any) -> Harmonizer:
-    return Harmonizer(D, N, anchors=K, **({"warm_up": "1 epoch", "ramp": 0, "update_every": "1 epoch"} | options))
+    usual: dict[str, Any] = {"warm_up": "1 epoch", "ramp": 0, "update_every": "1 epoch"}
+    return Harmonizer(D, N, anchors=K, **(usual | options))
 
 
 def loader() -> DataLoader[Any]:

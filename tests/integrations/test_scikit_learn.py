@@ -32,7 +32,8 @@ TINY = ("backbone.width=4", "backbone.stages=1", "method.embedding_dim=8", "harm
 
 
 def tiny(**parameters: Any) -> Encoder:
-    return Encoder(**({"recipe": "digits-lt", "epochs": 1, "batch_size": 16, "settings": TINY} | parameters))
+    usual: dict[str, Any] = {"recipe": "digits-lt", "epochs": 1, "batch_size": 16, "settings": TINY}
+    return Encoder(**(usual | parameters))
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,6 @@ class RowsAsImages(Encoder):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([RowsAsImages()])
+@parametrize_with_checks([RowsAsImages()])  # type: ignore[untyped-decorator]
 def test_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)

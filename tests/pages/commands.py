@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -31,7 +31,13 @@ STANDS_FOR = {"RECIPE": "folder", "TABLE": "pilot", "SCALE": "small", "ARM": "gh
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_.|]*")
 
 # what options and arguments are checked by once they are parsed
-_NAMES = {"recipe": RECIPES, "arm": ARMS, "table": TABLES, "scale": SCALES, "metric": METRICS}
+_NAMES: dict[str, Collection[str]] = {
+    "recipe": RECIPES,
+    "arm": ARMS,
+    "table": TABLES,
+    "scale": SCALES,
+    "metric": METRICS,
+}
 
 
 def problems_of(page: Page) -> list[str]:
@@ -75,7 +81,7 @@ def _stand_in(word: str) -> str:
 def _unknown_names(command: str, given: dict[str, Any]) -> list[str]:
     problems = []
     for option, known in _NAMES.items():
-        value = given.get(option)
+        value: Any = given.get(option)
         for one in value if isinstance(value, list | tuple) else [value]:
             ours = option != "metric" or command == "evensphere evaluate"
             if one is not None and ours and one not in (*known, "1"):

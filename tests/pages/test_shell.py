@@ -103,7 +103,9 @@ def photos(folder: Path, **counts: int) -> None:
 
 
 def runs(patch: pytest.MonkeyPatch) -> None:
-    wanted = {"mine": ("folder", "gh", 0, ("--data", "path/to/images"))}
+    wanted: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
+        "mine": ("folder", "gh", 0, ("--data", "path/to/images"))
+    }
     for seed in (0, 1):
         wanted |= {f"gh-seed{seed}": ("digits-lt", "gh", seed, ())}
         wanted |= {f"control-seed{seed}": ("digits-lt", "two-stage", seed, ())}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,28 @@ def test_a_disk_that_fails_somewhere_costs_no_run(
 ) -> None:
     run, (whole, calls) = RunDir(tmp_path / "run"), unbroken
     fails_and_goes_on(run, int(when * calls), fault, monkeypatch)
+    assert state_of(run) == state_of(whole)
+
+
+def test_a_checkpoint_that_was_not_dropped_is_dropped_later(
+    unbroken: tuple[RunDir, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails as the last checkpoint is there and the one before it goes: no step is left that would drop it."""
+    whole, _ = unbroken
+    run, last = RunDir(tmp_path / "run"), whole.checkpoint_steps()[-1]
+    prune = RunDir.prune_checkpoints
+
+    def fail(self: RunDir, keep: int, others: Iterable[int] = ()) -> None:
+        if last in self.checkpoint_steps():
+            raise DiskError(self.path, OSError(errno.EIO, "input/output error"))
+        prune(self, keep, others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "prune_checkpoints", fail)
+        with pytest.raises(DiskError):
+            train(RECIPE, run.path)
+    assert len(run.checkpoint_steps()) > len(whole.checkpoint_steps())
+    train(RECIPE, run.path, resume=True)
     assert state_of(run) == state_of(whole)
 
 

@@ -134,6 +134,8 @@ def test_fewer_images_than_there_are(run: Path) -> None:
 def test_mistakes_are_sentences(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="map = 0 was given"):
         draw_map(run, images=0)
+    with pytest.raises(InputError, match="map = 20001 was given; it takes a whole number from 1 to 20,000"):
+        draw_map(run, images=20_001)
     with pytest.raises(InputError, match="is not a run folder"):
         draw_map(tmp_path)
     unfinished = tmp_path / "unfinished"

@@ -237,5 +237,6 @@ def test_on_paper_there_is_nothing_to_press(run: Path, opened: Open) -> None:
     page.page.emulate_media(media="print")
     assert not page.page.locator("#map-in").is_visible()
     assert page.page.locator("#map-canvas").is_visible()
-    assert page.page.locator(".tiles img").first.is_visible()
+    assert page.page.locator("details .tiles img").first.is_visible()
+    assert not page.page.locator("#map-selected").is_visible(), "nothing is selected"
     assert page.page.pdf()[:5] == b"%PDF-"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.hostile.fuzz import json_mutations
+from tests.hostile.seeds import RUN_FILES
 from tests.report.fake_runs import EVIL, Json, Page, make_map, make_run, results, webp
 
 from evensphere.report import sheets, write_report
@@ -105,7 +107,7 @@ def test_maps_share_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_six_large_maps_fit_into_a_page(tmp_path: Path) -> None:
     n, picture = 20_000, base64.b64decode(webp(3))
-    large = {
+    large: Json = {
         "names": [f"a/folder/of/some/depth/{i:06d}-{'name' * 30}.jpg" for i in range(n)], "images": n,
         "x": [9_999] * n, "y": [9_999] * n, "tenth": [9] * n, "region": [i % 100 for i in range(n)],
         "region_images": [200] * 100, "label": [i % 1000 for i in range(n)], "groups": ["few"] * 1000,
@@ -143,6 +145,18 @@ def test_bytes_of_any_kind_are_read(content: bytes, tmp_path_factory: pytest.Tem
     record = read_run(run)
     assert record.image_map is None
     assert "map.json is damaged and was not used." in record.problems
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=json_mutations(RUN_FILES["map.json"]))
+def test_maps_of_any_content_are_used_or_not(content: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = make_run(tmp_path_factory.mktemp("any") / "run")
+    (run / "map.json").write_text(json.dumps(content))
+    record = read_run(run)
+    assert (record.image_map is None) == ("map.json is damaged and was not used." in record.problems)
+    for shown in shown_maps(group_arms([record])):
+        json.dumps(shown.drawn)
+        assert len(shown.drawn["names"]) == len(shown.drawn["x"]) == len(shown.drawn["colourings"][0]["of"])
 
 
 def test_a_page_with_a_map_is_as_safe_as_without(tmp_path: Path) -> None:

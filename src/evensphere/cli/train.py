@@ -58,7 +58,10 @@ def run(
         bool, typer.Option("--explain", help="Say what would be chosen for these images and why; train nothing.")
     ] = False,
     images_on_map: Annotated[
-        int, typer.Option("--map", min=0, help="Images on the report's map of what was learnt, at most; 0 draws none.")
+        int,
+        typer.Option(
+            "--map", min=0, max=IMAGES, help="Images on the report's map of what was learnt, at most; 0 draws none."
+        ),
     ] = IMAGES,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run code that a begun or borrowed run names and this command does not.")

@@ -34,7 +34,8 @@ def blend(
     if greys is not None:
         to_mean, to_grey = greys
         grey = luma(images)
-        mean = grey.mean((2, 3), keepdim=True).mul_(_per_image(to_mean))
+        # of each row first: torch lets threads share the sum of an image alone, in an order of their own
+        mean = grey.mean(3, keepdim=True).mean(2, keepdim=True).mul_(_per_image(to_mean))
         blended += grey.mul_(_per_image(to_grey)).add_(mean)
     return blended.clamp_(0, 1)
 

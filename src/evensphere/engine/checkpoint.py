@@ -40,11 +40,16 @@ def save_checkpoint(
     milestones: tuple[int, ...] = (),
     keep: int = KEPT,
 ) -> None:
-    """Write the state of a run after `step` steps, then drop checkpoints no longer needed: all but the last `keep`, the
-    best one (see `RunDir.best_evaluation`) and the milestones. model, optimizer: what `state_dict` says of them."""
+    """Write the state of a run after `step` steps, then drop what is no longer needed. model, optimizer: what
+    `state_dict` says of them."""
     state: dict[str, Any] = {"model": model, "optimizer": optimizer}
     state |= {"format": FORMAT, "step": step, "metrics_size": run.metrics_size()}
     _write(run, state)
+    drop_checkpoints(run, milestones, keep)
+
+
+def drop_checkpoints(run: RunDir, milestones: tuple[int, ...] = (), keep: int = KEPT) -> None:
+    """Drop all but the last `keep` checkpoints, the best one (see `RunDir.best_evaluation`) and the milestones."""
     best = run.best_evaluation()
     run.prune_checkpoints(keep, milestones if best is None else (*milestones, best[0]))
 

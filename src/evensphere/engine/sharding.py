@@ -58,6 +58,13 @@ def shard(module: nn.Module, device: torch.device) -> None:
         part.set_force_sum_reduction_for_comms(True)  # gloo takes no averages
 
 
+def is_possible() -> bool:
+    """Whether this version of torch can do it, on CPUs as well."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return hasattr(FSDPModule, "set_force_sum_reduction_for_comms")
+
+
 def can_be_sharded(encoder: nn.Module) -> bool:
     """Whether an encoder is a transformer, of blocks, without BatchNorm."""
     return any(_blocks(encoder)) and not any(isinstance(module, _BatchNorm) for module in encoder.modules())

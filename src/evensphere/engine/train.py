@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evensphere.data.augment import Views
 from evensphere.data.loader import Loader
 from evensphere.data.source import Batch
-from evensphere.engine.checkpoint import KEPT, load_checkpoint, save_checkpoint, save_encoder
+from evensphere.engine.checkpoint import KEPT, drop_checkpoints, load_checkpoint, save_checkpoint, save_encoder
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
 from evensphere.engine.micro_batches import encode_in_parts, whole_again
@@ -186,6 +186,8 @@ def _restore(session: _Session) -> int:
     first_step, fresh = session.processes.in_turn(
         lambda: load_checkpoint(run, session.step_module, training.optimizer, fabric.device, session.console)
     )
+    if session.processes.first:  # a run that ended between writing a checkpoint and dropping another has one too many
+        drop_checkpoints(run, milestones(training), training.keep_checkpoints)
     training.watchdog.resume(run.read_metrics())
     session.step_module.train()
     if fresh:

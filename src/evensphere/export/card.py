@@ -42,7 +42,7 @@ def model_card(subject: Subject, exported: Exported, library: str) -> str:
         "",
         f"# {as_text(recipe.backbone.name)}, trained without labels ({as_text(recipe.method.name)}, {recipe.arm})",
         "",
-        "An encoder of images, trained by [evensphere](https://pypi.org/project/evensphere/) on unlabelled images. "
+        "An encoder of images, trained by evensphere on unlabelled images. "
         f"It gives {subject.features.shape[1]} features for each image. "
         "The person who publishes it has to add a licence; none was chosen by the program.",
     ]
@@ -52,9 +52,10 @@ def model_card(subject: Subject, exported: Exported, library: str) -> str:
 
 def _usage(subject: Subject, exported: Exported) -> list[str]:
     made = subject.metadata
+    code = exported.code.replace(repr(str(exported.files[0].parent)), "'path/to/this/folder'")
     return [
         "```python",
-        *exported.code.splitlines(),
+        *code.splitlines(),
         "```",
         "",
         f"Preprocessing: {made['preprocessing']}; input_size {made['input_size']}, mean {made['mean']}, std "
@@ -94,6 +95,8 @@ def _recipe(subject: Subject) -> list[str]:
         f"seed {recipe.seed}, precision {recipe.precision}",
         f"* Encoder: {'the last' if subject.which == 'last' else 'the best on validation images while training'}",
     ]
+    if isinstance(resolved.get("anchors"), int):
+        lines.append(f"* GH's regions: {resolved['anchors']}")
     begun = resolved.get("init")
     if isinstance(begun, dict):
         lines.append(f"* It began with other weights (SHA-256 {as_text(str(begun.get('sha256')))}), not random ones")

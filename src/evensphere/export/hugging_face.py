@@ -7,6 +7,7 @@ transformers and timm both load such a folder.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,10 @@ def _preprocessor(subject: Subject) -> dict[str, Any]:
 
 def _transformers() -> Any:
     try:
-        import transformers
+        transformers: Any = import_module("transformers")
     except ImportError as error:
         raise InputError(
             "A Hugging Face folder needs transformers, to be read again; pip install 'evensphere[huggingface]'."
         ) from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers

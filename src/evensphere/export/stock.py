@@ -54,7 +54,7 @@ def torchvision_model(subject: Subject) -> Stock:
     name = _VITS.get(timm_name, timm_name)
     vit = timm_name in _VITS
     if name not in torchvision.models.list_models(torchvision.models):
-        raise InputError(f"torchvision has no model {name}; {_ELSEWHERE}, or to timm.")
+        raise InputError(f"torchvision has no model {name}; export it --to timm, safetensors, onnx or torch-export.")
     options = {"image_size": subject.views.size} if vit else {}
     head = "heads" if vit else "fc"
     lines = [

@@ -171,7 +171,8 @@ class HarmonizerCallback(_Callback):
                 f"are not {self.views} views of {images or 'some'} images; name a submodule that is called once for "
                 "each view or once for all, or return the embeddings from training_step."
             )
-        return everything.split(images)[: self.views]
+        views: tuple[Tensor, ...] = everything.split(images)
+        return views[: self.views]
 
 
 # --- what a module says of itself -------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def draw_map(
     images: on the map, at most. data: where the run's images lie now, if they have moved. progress(done, total): of
     embedding. Raises InputError where the run is not finished, its images are gone or its encoder has diverged.
     """
-    check_whole("map", images, 1, 1_000_000)
+    check_whole("map", images, 1, MOST_IMAGES)
     folder = RunDir.existing(run)
     recipe = Recipe.from_json(folder.read_recipe())
     recipe = with_data(recipe, *data) if data else recipe

@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from torch import nn
 
-from evensphere.engine.sharding import can_be_sharded
+from evensphere.engine.sharding import can_be_sharded, is_possible
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe
 
@@ -17,6 +18,8 @@ METHODS, OPTIMIZERS = ("simclr", "dino"), ("sgd", "adamw")
 
 def check_recipe(recipe: Recipe, branch: Path | str | None = None) -> None:
     """Raises InputError for what a recipe says that cannot be trained so. branch: see `recipes.run.train`."""
+    if not is_possible():
+        raise InputError(f"sharding was given, which needs a newer torch than {torch.__version__}; leave it out.")
     unfit = {
         f"the method {recipe.method.name}": recipe.method.name not in METHODS,
         f"the optimizer {recipe.optimizer.name}": recipe.optimizer.name not in OPTIMIZERS,

@@ -58,34 +58,48 @@
     return `hsl(${(n * 137.508) % 360} 62% ${dark.matches ? 50 + 16 * (n % 2) : 36 + 12 * (n % 2)}%)`;
   }
 
-  let asked = 0;
-  const draw = () => { asked = asked || requestAnimationFrame(drawNow); };
-  function drawNow() {
-    asked = 0;
-    const ratio = devicePixelRatio || 1;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    const size = Math.max(1.2, Math.min(4, 120 / Math.sqrt(map.names.length))) * Math.min(2, Math.sqrt(view.zoom));
-    const chosen = new Set(selected), ink = getComputedStyle(canvas).color;
+  // The dots are drawn aside, and again only when they have changed; what follows the pointer is drawn over them.
+  const dots = document.createElement("canvas"), dotPen = dots.getContext("2d");
+  let asked = 0, stale = true;
+  const dotSize = () => Math.max(1.2, Math.min(4, 120 / Math.sqrt(map.names.length))) * Math.min(2, Math.sqrt(view.zoom));
+
+  function draw(changed = true) {
+    stale = stale || changed;
+    asked = asked || requestAnimationFrame(drawNow);
+  }
+
+  function drawDots() {
+    const size = dotSize(), chosen = new Set(selected);
+    dotPen.clearRect(0, 0, width, height);
     for (let i = map.names.length - 1; i >= 0; i--) { // the sparsest last, so that they lie on top
       const [x, y] = toScreen(i);
       if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-      pen.globalAlpha = chosen.size && !chosen.has(i) ? 0.16 : 0.85;
-      pen.fillStyle = colours[colouring.of[i]];
-      pen.beginPath();
-      pen.arc(x, y, size, 0, 7);
-      pen.fill();
+      dotPen.globalAlpha = chosen.size && !chosen.has(i) ? 0.16 : 0.85;
+      dotPen.fillStyle = colours[colouring.of[i]];
+      dotPen.beginPath();
+      dotPen.arc(x, y, size, 0, 7);
+      dotPen.fill();
     }
-    pen.globalAlpha = 1;
-    pen.strokeStyle = ink;
+    stale = false;
+  }
+
+  function drawNow() {
+    asked = 0;
+    const ratio = devicePixelRatio || 1, [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== w || canvas.height !== h) {
+      for (const one of [canvas, dots]) [one.width, one.height] = [w, h];
+      for (const one of [pen, dotPen]) one.setTransform(ratio, 0, 0, ratio, 0, 0);
+      stale = true;
+    }
+    if (!w || !h) return;
+    if (stale) drawDots();
+    pen.clearRect(0, 0, width, height);
+    pen.drawImage(dots, 0, 0, width, height);
+    pen.strokeStyle = getComputedStyle(canvas).color;
     if (current >= 0) {
       pen.lineWidth = 2;
       pen.beginPath();
-      pen.arc(...toScreen(current), size + 4, 0, 7);
+      pen.arc(...toScreen(current), dotSize() + 4, 0, 7);
       pen.stroke();
     }
     if (drag && drag.line.length > 1) {
@@ -120,7 +134,7 @@
       hover.style.top = Math.max(0, Math.min(y + 12, height - hover.offsetHeight)) + "px";
       if (aloud) at("says").textContent = [nameOf(i), ...wordsOf(i)].join(", ");
     }
-    draw();
+    draw(false);
   }
 
   // --- many images ----------------------------------------------------------------------------------------------
@@ -211,7 +225,7 @@
       drag.line.push([x, y]);
     }
     hover.hidden = true;
-    draw();
+    draw(drag.moves);
   };
   canvas.onpointerup = () => {
     const { line, moves } = drag || { line: [], moves: true };
@@ -225,7 +239,7 @@
     each((i) => { if (inside(...toScreen(i), line)) images.push(i); });
     select(images);
   };
-  canvas.onpointercancel = () => { drag = null; draw(); };
+  canvas.onpointercancel = () => { drag = null; draw(false); };
   canvas.onpointerleave = () => { if (!drag) show(-1); };
 
   // --- keyboard -------------------------------------------------------------------------------------------------
@@ -234,6 +248,7 @@
     view.zoom = Math.min(64, Math.max(1, view.zoom * factor));
     if (view.zoom === 1) [view.x, view.y] = [0.5, 0.5];
     else if (current >= 0) [view.x, view.y] = [map.x[current] / SCALE, map.y[current] / SCALE];
+    stale = true;
     show(current);
   }
 
@@ -249,6 +264,7 @@
     const [x, y] = toScreen(best);
     if (x < 0 || y < 0 || x > width || y > height) {
       [view.x, view.y] = [map.x[best] / SCALE, map.y[best] / SCALE];
+      stale = true;
     }
     show(best, true);
   }
