@@ -29,9 +29,9 @@ class Call(NamedTuple):
 
     @property
     def ours(self) -> tuple[str, ...] | None:
-        """What `evensphere` is given, None for a command that is another program's alone."""
+        """What `evensphere` is given, by itself or by a launcher; None for a command that is another program's."""
         for i, word in enumerate(self.words):
-            if word in ("evensphere", "$(which evensphere)"):
+            if word == "$(which evensphere)" or (word == "evensphere" and (i == 0 or self.words[0] == "srun")):
                 return self.words[i + 1 :]
         return None
 

@@ -76,7 +76,8 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("reader")
     photos(folder / "path/to/images", common=40, seldom=20, rare=10)
     (folder / "path/to/images/common/broken.png").write_bytes(b"no picture")
-    photos(folder / "path/to/more", all=20)
+    for more in ("more", "others"):
+        photos(folder / "path/to" / more, all=20)
     photos(folder / "path/to/labelled", common=12, seldom=12, rare=12)
     photos(folder / "photos", common=150, seldom=150, rare=150)
     write_binary_100(folder / "path/to/cifar", per_class=150)
