@@ -186,7 +186,7 @@ def test_weights_of_a_timm_model_and_of_a_run(run: Path, tmp_path: Path) -> None
         diagnose(photos, weights=file)
     with pytest.raises(InputError, match="nothing is downloaded"):
         diagnose(photos, backbone="test_resnet")
-    with pytest.raises(InputError, match="give the timm name of the model"):
+    with pytest.raises(InputError, match="give the name of the model"):
         diagnose(photos, backbone="test_vit", weights=file)
     with pytest.raises(InputError, match=r"000\.png cannot be read"):
         diagnose(photos, backbone="test_resnet", weights=photos / "000.png")

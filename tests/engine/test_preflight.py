@@ -55,8 +55,9 @@ def look_ahead(recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch, clock
     """The preflight of a run that is then not trained."""
     found: list[Preflight | None] = []
 
-    def fit(training: Any, run: Any, fabric: Any, console: Any, *others: Any) -> None:
+    def fit(training: Any, run: Any, fabric: Any, console: Any, *others: Any) -> Any:
         found.append(preflight(training, fabric, clock) if clock else preflight(training, fabric))
+        return training.method.encoder
 
     monkeypatch.setattr(run_module, "fit", fit)
     train(recipe, out)
