@@ -99,7 +99,11 @@ def unreadable(folder: Path, photos: Path) -> Job:
 def test_every_method_with_gh(runs: Path, name: str, processes: int) -> None:
     assert_same(runs / str(processes) / name, runs / "1" / name)
     # one step in single precision: the momentum is the gradient
-    assert_same(runs / str(processes) / f"{name} once", runs / "1" / f"{name} once", tolerance=1e-4)
+    mine, theirs = runs / str(processes) / f"{name} once", runs / "1" / f"{name} once"
+    assert_same(mine, theirs, tolerance=1e-4)
+    losses, expected = logged(mine)[0], logged(theirs)[0]
+    for part in expected.keys() & {"loss", "ssl", "gh"}:
+        assert losses[part] == pytest.approx(expected[part], rel=1e-5), part
 
 
 @pytest.mark.slow

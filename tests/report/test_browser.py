@@ -247,8 +247,9 @@ def test_a_watched_page_loads_itself_anew_and_stays_as_it_was_left(run: Path, br
     page, complaints = context.new_page(), list[str]()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    asked = set[str]()
+    page.on("request", lambda request: asked.add(request.url.partition("?")[0]))
     with serving(run, every=0.3) as server:
-        page.on("request", lambda request: request.url.startswith(server.address) or complaints.append(request.url))
         page.goto(server.address)
         assert "40.0" in page.locator(".answer").inner_text()
         page.locator("details").nth(1).locator("summary").click()
@@ -257,5 +258,6 @@ def test_a_watched_page_loads_itself_anew_and_stays_as_it_was_left(run: Path, br
         page.locator("details[open]").wait_for()
         assert page.locator("details").nth(1).get_attribute("open") is not None
         assert page.locator("details[open]").count() == 1
+        assert asked == {server.address, f"{server.address}version"}
     context.close()
     assert complaints == []
