@@ -18,6 +18,7 @@ def run_without(blocked: set[str], code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_without_any_of_them_all_the_rest_is_there() -> None:
     said = run_without(
         OPTIONAL,

@@ -271,6 +271,7 @@ def contents(run: RunDir) -> list[object]:
     return [*found, torch.load(run.checkpoint_file(24), weights_only=True)["sha256"]]
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_at_random_moments_equals_one_never_stopped(
     images: Path, unbroken: Unbroken, tmp_path: Path
 ) -> None:
