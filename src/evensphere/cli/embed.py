@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import say
+from evensphere.cli.options import Trust
 from evensphere.rundir import Which
 
 NAME = "embed"
@@ -24,7 +25,7 @@ def run(
     density: Annotated[
         bool, typer.Option(help="How densely others lie around each image; takes time for many images.")
     ] = True,
-    trust: Annotated[bool, typer.Option("--trust", help="Run code of its own that the run's recipe names.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Embed images by a frozen encoder; write vectors, paths, densities and GH's regions."""
     from evensphere.cli.reading import Reading

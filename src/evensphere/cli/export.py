@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import say
+from evensphere.cli.options import Trust
 from evensphere.export.targets import TARGETS
 from evensphere.rundir import Which
 
@@ -19,7 +20,7 @@ def run(
     to: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}; see docs/export.md.")],
     out: Annotated[Path, typer.Option(help="File to write, whose suffix says the format; a folder for huggingface.")],
     encoder: Annotated[Which, typer.Option(help="last; or best on validation images while training.")] = "last",
-    trust: Annotated[bool, typer.Option("--trust", help="Run code of its own that the run's recipe names.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Write the encoder for timm, torchvision, ONNX, Hugging Face, detectors ...; read it again and compare."""
     from evensphere.export.export import export_encoder

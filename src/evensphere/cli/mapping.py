@@ -24,12 +24,14 @@ def draw(
         draw_map(folder, images, data, progress)
 
 
-def draw_after_training(folder: Path, images: int, data: Sequence[str], typed: Sequence[str]) -> None:
+def draw_after_training(
+    folder: Path, images: int, data: Sequence[str] = (), trust: bool = False, typed: Sequence[str] = ()
+) -> None:
     """The same for a run that was just trained and has none yet: what keeps it from being drawn is said, and no more,
     since the run is finished and sound."""
     if images == 0 or RunDir(folder).map_file.exists():
         return
     try:
-        draw(folder, images, data, typed=typed)
+        draw(folder, images, data, trust, typed)
     except (InputError, OSError) as error:
         plain_console(stderr=True).print(f"No map of the images was drawn: {error}", soft_wrap=True)

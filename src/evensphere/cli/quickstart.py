@@ -37,7 +37,7 @@ def run(
             folder = out / f"{arm}-seed{seed}"
             results[arm].append(_train_and_evaluate(folder, arm, seed, setting or [], console))
             if seed == 0:  # whose map the page shows
-                draw_after_training(folder, IMAGES, (), ())
+                draw_after_training(folder, IMAGES)
             folders.append(folder)
     console.print(_table(results, seeds))
     console.print(_sentence(results, seeds))

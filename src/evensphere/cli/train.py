@@ -72,7 +72,6 @@ def run(
 
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
-    from evensphere.recipes.trust import trusting
 
     chosen = with_data(get_recipe(recipe, arm), *(data or ())).set(setting or [])
     chosen = chosen if init is None else replace(chosen, init=str(init))
@@ -95,6 +94,5 @@ def run(
         sharding=sharding,
         trackers=track or (),
     )
-    with trusting(trust):
-        draw_after_training(out, images_on_map, data or (), chosen.import_paths)
+    draw_after_training(out, images_on_map, data or (), trust, chosen.import_paths)
     say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")

@@ -88,7 +88,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise InputError(f"--track {name} was given; choose from {', '.join(TRACKERS)}.")
         package = _package(name)
         away = os.environ.get("WANDB_MODE") in ("offline", "disabled")
-        if name == "wandb" and not away and package.Api is not None and not package.setup().settings.api_key:
+        if name == "wandb" and not away and not package.setup().settings.api_key:
             raise InputError("--track wandb needs an account: run `wandb login` first, or set WANDB_MODE=offline.")
 
 

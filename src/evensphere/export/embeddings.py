@@ -20,16 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from evensphere.disk import atomic_write, check_writable, make_folder, remove
 from evensphere.engine import embed as engine
 from evensphere.engine.checkpoint import load_encoder, read_checkpoint
 from evensphere.errors import InputError
-from evensphere.gh.harmonizer import anchor_scores
 from evensphere.metrics.density import knn_density
 from evensphere.recipes.frozen import Frozen, frozen
-from evensphere.recipes.network import projector_of, trained_method
+from evensphere.recipes.network import nearest_anchors, projector_of, trained_method
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir, Which
@@ -131,15 +130,7 @@ def _regions(run: RunDir, recipe: Recipe, which: Which) -> tuple[Regions | None,
         anchors = read_checkpoint(run, run.checkpoint_steps()[-1])["model"]["harmonizer.anchors"]
     except (InputError, KeyError) as error:
         return None, str(error).rstrip(".")
-    return lambda features: _nearest(features, projector, anchors), ""
-
-
-@torch.no_grad()
-def _nearest(
-    features: Float[Tensor, "n d"], projector: nn.Module, anchors: Float[Tensor, "k e"]
-) -> Int64[Tensor, " n"]:
-    parts = [anchor_scores((projector(part),), anchors)[0].argmax(1) for part in features.split(4096)]
-    return torch.cat(parts)
+    return lambda features: nearest_anchors(features, projector, anchors), ""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.engine.embed import Embedded, embed, readable_again
 from evensphere.engine.train import StepModule
 from evensphere.errors import InputError
-from evensphere.gh.harmonizer import Harmonizer, anchor_scores
+from evensphere.gh.harmonizer import Harmonizer
 from evensphere.gh.population import ExactPopulation
 from evensphere.metrics.density import density_deciles, density_of, nearest_neighbours
 from evensphere.metrics.groups import class_groups
@@ -41,6 +41,7 @@ from evensphere.metrics.layout import two_dimensions
 from evensphere.ops.draw import permutation
 from evensphere.recipes.bursts import groups_of
 from evensphere.recipes.frozen import by_encoder_of
+from evensphere.recipes.network import nearest_anchors
 from evensphere.recipes.recipe import Recipe, with_data
 from evensphere.recipes.run import build_training, images_of, splits_of
 from evensphere.rundir import RunDir
@@ -187,7 +188,6 @@ def _remembered(harmonizer: Harmonizer, index: Int64[Tensor, " n"]) -> Int64[Ten
     return None if bool((places == 0).any()) else places - 1
 
 
-@torch.no_grad()
 def _by_projector(
     method: nn.Module, harmonizer: Harmonizer, features: Float[Tensor, "n d"]
 ) -> Int64[Tensor, " n"] | None:
@@ -195,7 +195,7 @@ def _by_projector(
     projector = getattr(method, "projector", None)
     if not isinstance(projector, nn.Module):
         return None
-    return anchor_scores((projector.eval()(features.clone()),), harmonizer.anchors)[0].argmax(1)
+    return nearest_anchors(features.clone(), projector.eval(), harmonizer.anchors)
 
 
 def _region_fields(regions: _Regions, of: Int64[Tensor, " m"]) -> dict[str, Any]:

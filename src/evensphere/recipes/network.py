@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
 from evensphere.data.source import Source
 from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.errors import InputError
+from evensphere.gh.harmonizer import anchor_scores
 from evensphere.methods.base import Method
 from evensphere.ops.draw import seed_for
 from evensphere.recipes.part import build
@@ -88,6 +89,15 @@ def projector_of(method: Method) -> nn.Module:
             f"{type(method).__name__} has no projector, whose embeddings could be distilled; choose another method."
         )
     return projector
+
+
+@torch.no_grad()
+def nearest_anchors(
+    features: Float[Tensor, "n d"], projector: nn.Module, anchors: Float[Tensor, "k e"]
+) -> Int64[Tensor, " n"]:
+    """The anchor nearest to each image's projection, part by part. projector: in evaluation mode."""
+    parts = [anchor_scores((projector(part),), anchors)[0].argmax(1) for part in features.split(4096)]
+    return torch.cat(parts)
 
 
 def _embedder(run: RunDir) -> nn.Module:
