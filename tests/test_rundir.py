@@ -58,9 +58,8 @@ HOLDER = """
 import os, sys, time
 from evensphere.rundir import RunDir
 lock = RunDir(sys.argv[1]).lock()
-worker = os.fork()
-if worker:
-    print(worker, flush=True)
+if not os.fork():
+    print(os.getpid(), flush=True)  # by now it has let go of what it must not keep
 time.sleep(600)
 """
 

@@ -77,6 +77,10 @@ LEVERS = {
     "gh-uniform": _lever("equal shares for pi", "prior=uniform"),
     "gh-anchors-10": _lever("10 anchors", "anchors=10"),
     "gh-anchors-30": _lever("30 anchors", "anchors=30"),
+    "gh-anchors-300": _lever("300 anchors", "anchors=300"),
+    "gh-streaming": _lever("streaming pi", "population=streaming"),
+    # what it changes comes before the first stage's end, so it is trained whole; the learning rate stays as it is
+    "gh-warm-up-0.25": Arm("GH, from a quarter on", "gh", ("harmonizer.warm_up=0.25",)),
     "gh-queue": _lever("2,048 past scores in Sinkhorn", "queue=2048"),
     "gh-sharp": _lever("gamma and epsilon halved", "prediction_temperature=0.05", "sinkhorn_temperature=0.025"),
 }
