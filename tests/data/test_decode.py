@@ -246,7 +246,7 @@ def test_damaged_bytes_decode_or_say_why_not(data: bytes, channels: int, bits: i
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=6_000, deadline=None)
 @given(damaged(), CHANNELS, BITS)
 def test_much_damage(data: bytes, channels: int, bits: int) -> None:
     check_that_damage_is_survived(data, channels, bits)

@@ -24,7 +24,7 @@ ADDRESSES = ("10.213.0.1", "10.213.0.2")
 PATIENCE = 10.0  # seconds until a host is given up
 LIMIT = 900  # seconds; far beyond what any of this takes, on a busy machine too
 SETTINGS = [
-    "epochs=60", "checkpoint_every=2 steps", "evaluate_every=60 epochs", "precision=64-true", "backbone.width=4",
+    "epochs=25", "checkpoint_every=2 steps", "evaluate_every=25 epochs", "precision=64-true", "backbone.width=4",
     "schedule.learning_rate=0.01", "schedule.middle=0.005",
 ]  # fmt: skip
 

@@ -1,8 +1,7 @@
 """README's first five minutes, as each of its three readers goes through them: a clean clone, installed, and no more.
 
 Every command runs as README shows it, to its end, in a shell; only the images and the loop's own things are put there
-before. One thing is cut short: the first reader's ResNet-18 trains for 3 epochs, not for 100. What is not committed is
-not in the clone.
+before. One thing is cut short: a run trains for a few of its epochs. What is not committed is not in the clone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pytest
 from PIL import Image
 from tests.pages.reading import ROOT, read_page
 
-SHORT = 'evensphere() { if [ "$1" = train ]; then set -- "$@" --set epochs=3; fi; command evensphere "$@"; }\n'
+SHORT = 'evensphere() {{ if [ "$1" = train ]; then set -- "$@" --set epochs={epochs}; fi; command evensphere "$@"; }}\n'
 
 LOOP = """
 import torch
@@ -71,7 +70,7 @@ def test_somebody_with_images(clone: Path, tmp_path: Path) -> None:
             pixels = generator.integers(80 * kind, 80 * kind + 96, (16, 16, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "path/to/images" / name / f"{i}.png")
     (tmp_path / "path/to/images/common/cut-short.png").write_bytes(b"\x89PNG")
-    shell(SHORT + block_after("**On your own images**", clone), clone, tmp_path)
+    shell(SHORT.format(epochs=3) + block_after("**On your own images**", clone), clone, tmp_path)
     mine = tmp_path / "runs/mine"
     recipe = json.loads((mine / "recipe.json").read_text())
     assert recipe["backbone"]["name"] == "resnet18"
@@ -84,9 +83,9 @@ def test_somebody_with_images(clone: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_somebody_who_compares(clone: Path, tmp_path: Path) -> None:
-    printed = shell(block_after("**A fair comparison**", clone), clone, tmp_path)
+    printed = shell(SHORT.format(epochs=20) + block_after("**A fair comparison**", clone), clone, tmp_path)
     recipes = {file.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("runs/*/recipe.json")}
-    assert all(recipe["epochs"] == 100 for recipe in recipes.values())
+    assert all(recipe["epochs"] == 20 for recipe in recipes.values())
     arms = {name: recipe["arm"] for name, recipe in recipes.items()}
     assert arms == {"gh": "gh", "control": "two-stage", "base": "base"}
     assert "95 % interval" in printed
