@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# tests run in as many processes as there are cores, a file of them in one, each of which computes in one thread
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
+# tests run in as many processes as there are cores, a file of them in one, each of which computes in one thread; what
+# one of them compiles is there for the others
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 .PHONY: quickstart test slow integrations soak lint types docs reference results clean
 

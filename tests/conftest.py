@@ -1,8 +1,19 @@
 """Every test runs with the shapes and types of the package's signatures checked (users pay nothing for them)."""
 
+import importlib
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+
+# What others' packages the package and its tests import comes first: whatever is first imported from inside a checked
+# module is looked for among the files compiled for such modules, not found, and compiled anew in every process.
+OTHERS = (
+    *("beartype", "hypothesis", "lightning_fabric", "pandas", "scipy.optimize", "scipy.stats"),
+    *("sklearn.cluster", "sklearn.linear_model", "timm", "torch", "torch._dynamo", "torch.onnx"),
+    "torchvision.transforms.v2",
+)
+for other in OTHERS:
+    importlib.import_module(other)
 
 DATA = Path(__file__).parents[1] / "src/evensphere/data"
 
