@@ -65,7 +65,7 @@ def test_a_burst_weighs_as_much_as_one_image() -> None:
     assert float(found.weights[79:].sum()) <= 1
 
 
-def test_what_the_encoder_fails_at_is_never_chosen() -> None:
+def test_what_the_encoder_fails_at_is_neverlisted_images() -> None:
     look = look_of(clusters([30, 10])[0])
     failed = dataclasses.replace(look, finite=torch.arange(40) % 4 != 0)
     found = choose_evenly(failed, 30)
@@ -129,10 +129,10 @@ def test_the_command_leaves_a_list_that_trains(photos: Path, tmp_path: Path) -> 
     with Image.open(out / "flatness.png") as picture:
         assert picture.size[0] > 500
     from evensphere.recipes.recipe import get_recipe, with_data
-    from evensphere.recipes.run import _chosen, splits_of
+    from evensphere.recipes.run import listed_images, splits_of
 
     recipe = with_data(get_recipe("folder"), str(photos)).set([f"images={out / 'list.txt'}"])
-    assert len(_chosen(splits_of(recipe).pretrain, recipe.images)) == 16
+    assert len(listed_images(splits_of(recipe).pretrain, recipe.images)) == 16
 
 
 def test_other_peoples_weights_are_used(photos: Path, tmp_path: Path) -> None:

@@ -344,12 +344,12 @@ def test_autocast_does_not_lower_the_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "dim", "expected"),
-    [(10_847, 512, 128, 100), (350, 128, 128, 7), (10**6, 256, 128, 64), (None, None, 32, 33), (20, 16, 128, 2)],
+    ("samples", "dim", "expected"),
+    [(10_847, 128, 100), (350, 128, 7), (2640, 128, 52), (10**6, 64, 65), (None, 32, 33), (20, 128, 2)],
 )
-def test_the_automatic_number_of_anchors(samples: int | None, batch: int | None, dim: int, expected: int) -> None:
-    assert auto_num_anchors(samples, batch, dim) == expected
-    assert len(Harmonizer(dim, samples, "auto", prior="uniform", batch_size=batch).anchors) == expected
+def test_the_automatic_number_of_anchors(samples: int | None, dim: int, expected: int) -> None:
+    assert auto_num_anchors(samples, dim) == expected
+    assert len(Harmonizer(dim, samples, "auto", prior="uniform").anchors) == expected
 
 
 @pytest.mark.parametrize(

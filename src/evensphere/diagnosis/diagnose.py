@@ -105,7 +105,7 @@ def diagnose_run(run: RunDir, images: int = SAMPLE, console: Console | None = No
 def _length(run: RunDir, recipe: Recipe, events: list[dict[str, Any]]) -> Finding:
     total = recipe.resolved["total_steps"]
     logged = max((event["step"] + 1 for event in events if event["event"] == "step"), default=0)
-    return course.run_length(total, total if run.encoder_file.exists() else logged, recipe.epochs)
+    return course.run_length(total, total if run.encoder_file.exists() else logged, recipe.size.epochs)
 
 
 def _is_streamed(recipe: Recipe) -> bool:
@@ -137,7 +137,7 @@ def findings_of_run(revisited: Revisited, steps: list[int], looks: list[Look]) -
     if (broken := _broken(last)) is not None:
         return [broken]
     per_epoch = recipe.resolved["steps_per_epoch"]
-    epochs = [step / per_epoch for step in steps] or [float(recipe.epochs)]
+    epochs = [step / per_epoch for step in steps] or [float(recipe.size.epochs)]
     sound = [(epoch, one) for epoch, one in zip(epochs, looks, strict=True) if _broken(one) is None]
     trained = (steps[-1] if steps else recipe.resolved["total_steps"]) >= course.ENOUGH_STEPS
     collapse = space.collapse([space.room(one, epoch) for epoch, one in sound], trained)
@@ -185,19 +185,18 @@ def _regions(revisited: Revisited, look: Look, steps: list[int]) -> regions.Regi
     if harmonizer is not None and look.embeddings is not None:
         begun = bool(steps) and steps[-1] >= (recipe.resolved["warm_up_steps"] or 0) > 0
         return regions.regions_of_run(look, harmonizer, revisited.count, begun)
-    assert recipe.batch_size != "auto"
-    clusters = auto_num_anchors(revisited.count, recipe.batch_size, recipe.resolved["embedding_dim"])
+    clusters = auto_num_anchors(revisited.count, recipe.resolved["embedding_dim"])
     return regions.regions_by_k_means(look.features, min(clusters, len(look.features)))
 
 
 def _plan_of(recipe: Recipe, consistency: float | None, agreement: float | None) -> Plan:
     resolved, options = recipe.resolved, recipe.harmonizer.options
-    assert recipe.batch_size != "auto"
     total, warm_up = resolved["total_steps"], resolved["warm_up_steps"]
+    epochs, batch_size = recipe.size
     return Plan(
         images=resolved["num_images"],
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
+        batch_size=batch_size,
+        epochs=epochs,
         total_steps=total,
         anchors=resolved["anchors"],
         weight=float(options.get("weight", 1.0)),
@@ -296,15 +295,14 @@ def findings_of_images(
 
 def _plan_for(recipe: Recipe, source: Source, consistency: float | None) -> Plan:
     """What `evensphere train folder` would do with these images."""
-    recipe = with_sizes(recipe, source)
-    assert recipe.batch_size != "auto"
-    full, rest = divmod(len(source), recipe.batch_size)
-    steps = recipe.epochs * (full + (rest >= 2))
-    anchors = auto_num_anchors(len(source), recipe.batch_size, _WIDTH)
+    epochs, batch_size = with_sizes(recipe, source).size
+    full, rest = divmod(len(source), batch_size)
+    steps = epochs * (full + (rest >= 2))
+    anchors = auto_num_anchors(len(source), _WIDTH)
     return Plan(
         len(source),
-        recipe.batch_size,
-        recipe.epochs,
+        batch_size,
+        epochs,
         steps,
         anchors,
         1.0,

@@ -12,7 +12,7 @@ from evensphere.report.wording import PERCENT, count, listing
 
 _HARMLESS = 0.3  # of the weights tried
 _LEAST_AGREEMENT = 0.5  # of the two views of an image on their region
-_IMAGES_PER_REGION, _BATCH_PER_REGION = 50, 4  # see harmonizer.auto_num_anchors
+_IMAGES_PER_REGION = 50  # see harmonizer.auto_num_anchors
 
 
 class Plan(NamedTuple):
@@ -62,14 +62,13 @@ def anchors_finding(plan: Plan) -> Finding | None:
     """Whether the number of regions suits the data; None without GH."""
     if plan.anchors is None:
         return None
-    k, wanted = plan.anchors, auto_num_anchors(plan.images, plan.batch_size, plan.width)
+    k, wanted = plan.anchors, auto_num_anchors(plan.images, plan.width)
     per_region, per_batch = plan.images / k, plan.batch_size / k
     numbers = {"anchors": k, "suggested": wanted, "images_per_region": per_region, "batch_images_per_region": per_batch}
     title = "Is the number of regions right?"
     evidence = (
-        f"A region with fewer than {_IMAGES_PER_REGION} images, or fewer than {_BATCH_PER_REGION} of a batch, has a "
-        "share that is mostly noise. Measured on CIFAR-100-LT at 98 images a region and 2.6 of a batch: 100 regions "
-        "cost nothing against none within a point, 10 cost 1.6 points (docs/results.md)."
+        f"A region with fewer than {_IMAGES_PER_REGION} images has a share that is mostly noise. Too few regions did "
+        "harm where it was measured, and batches that hold less than one image of a region did not (docs/choosing.md)."
     )
     told = f"{k} regions: {per_region:.0f} images to each, {per_batch:.1f} of a batch"
     if k > 2 * wanted:
@@ -80,7 +79,7 @@ def anchors_finding(plan: Plan) -> Finding | None:
             f"Many for this data ({told}).",
             numbers,
             evidence,
-            f"--set harmonizer.anchors={wanted}, or larger batches, or --set harmonizer.queue=2048.",
+            f"--set harmonizer.anchors={wanted}.",
         )
     if 4 * k < wanted:
         return Finding(

@@ -83,17 +83,16 @@ def _both_directions(
     return 2 * collective.mean(cross_view_entropy(scores, labels, temperature))
 
 
-def auto_num_anchors(num_samples: int | None, batch_size: int | None, dim: int) -> int:
-    """K for data of this size: the paper's 100 where it fits, at least 50 images to a region and 4 of them in a batch.
+def auto_num_anchors(num_samples: int | None, dim: int) -> int:
+    """K for data of this size: the paper's 100 where it fits, at least 50 images to a region.
 
-    A region that holds a handful of images has a share that is mostly noise, and one that a batch hardly ever visits
-    gives no label worth learning from. K stays within the D+1 directions that can be equally far from each other.
+    A region that holds a handful of images has a share that is mostly noise. K stays within the D+1 directions that can
+    be equally far from each other. The batch does not bound it: with batches of 16, a quarter of the batch was far worse
+    than the number that suits the data (docs/choosing.md).
     """
     bounds = [100, dim + 1]
     if num_samples is not None:
         bounds.append(num_samples // 50)
-    if batch_size is not None:
-        bounds.append(batch_size // 4)
     return max(2, min(bounds))
 
 
@@ -121,7 +120,6 @@ class Harmonizer(nn.Module):
     steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
     total_steps: in a foreign loop, the length of the run, which durations that are shares of it need. A step there is a
         call in training mode, so micro-batches whose gradients are added up are steps of their own.
-    batch_size: only for anchors="auto".
     memory: the precision of the exact memory; "bfloat16" halves it.
     sample_weights: [N], >= 0, what each image counts in pi; None counts 1 for each. Copies of an image, m of them at
         weight 1/m, count as one. They are no state: give them again when resuming. The loss itself is not weighted.
@@ -155,7 +153,6 @@ class Harmonizer(nn.Module):
         tolerance: float = 1e-4,
         steps_per_epoch: int | None = None,
         total_steps: int | None = None,
-        batch_size: int | None = None,
         memory: Literal["float32", "bfloat16"] = "float32",
         queue: int = 0,
         seed: int = 0,
@@ -163,7 +160,7 @@ class Harmonizer(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(anchors, str) and anchors == "auto":
-            anchors = auto_num_anchors(num_samples, batch_size, dim)
+            anchors = auto_num_anchors(num_samples, dim)
         self.register_buffer("anchors", _checked_anchors(anchors, dim, seed))
         num_anchors = len(self.anchors)
         self.register_buffer("prior", _initial_prior(prior, num_anchors))

@@ -81,6 +81,7 @@ class DnC(Stages):
         return lengths
 
     def sequence(self, recipe: Recipe, folder: Path, console: Console) -> Iterator[Stage]:
+        assert recipe.epochs != "auto", "a run in stages decides its length first"
         base_epochs, expert_epochs, distil_epochs = self.epochs(recipe.epochs)
         distil_schedule = _one_cosine(recipe.schedule)
         for schedule, epochs in ((recipe.schedule, expert_epochs), (distil_schedule, distil_epochs)):

@@ -28,8 +28,10 @@ def explain(recipe: Recipe) -> list[Choice]:
     """
     resolved = resolve(recipe)
     reasons = resolved.resolved.get("because", {})
-    decided = [Choice(setting, _value(resolved, setting), reason) for setting, reason in reasons.items()]
-    return [*decided, _length(resolved), *_harmonization(resolved)]
+    decided = [
+        Choice(setting, _value(resolved, setting), reason) for setting, reason in reasons.items() if setting != "epochs"
+    ]
+    return [*decided, _length(resolved, reasons.get("epochs")), *_harmonization(resolved)]
 
 
 def _value(recipe: Recipe, setting: str) -> str:
@@ -40,11 +42,12 @@ def _value(recipe: Recipe, setting: str) -> str:
     return str(chosen.options[option] if dot else chosen)
 
 
-def _length(recipe: Recipe) -> Choice:
+def _length(recipe: Recipe, reason: str | None) -> Choice:
+    """reason: why it is so long, if that was left open."""
     facts = recipe.resolved
     steps, per_epoch, images = (facts[name] for name in ("total_steps", "steps_per_epoch", "num_images"))
     why = (
-        f"{steps:,} steps, {per_epoch:,} in each epoch of {images:,} images. "
+        f"{f'{reason}: ' if reason else ''}{steps:,} steps, {per_epoch:,} in each epoch of {images:,} images. "
         "The paper has 1,000 epochs for CIFAR-100-LT and 500 for its large sets; `evensphere diagnose` tells when a "
         "run was too short"
     )
@@ -62,11 +65,11 @@ def _harmonization(recipe: Recipe) -> Iterator[Choice]:
         "run (CIFAR), 4/5 of it (its large sets)"
     )
     yield Choice("harmonizer.warm_up", str(options.get("warm_up", "the default")), why)
-    assert recipe.batch_size != "auto"
     queue = options.get("queue", 0)
+    share = (recipe.size.batch_size + queue) / facts["anchors"]
     why = (
-        f"{(recipe.batch_size + queue) / facts['anchors']:.1f} images to a region in each of Sinkhorn's problems (the "
-        "paper: 5.1). Past scores can take part, which changed nothing where it was measured (docs/log.md: batches of "
+        f"{share:.1f} images to a region in each of Sinkhorn's problems (the paper: 5.1). "
+        "Past scores can take part, which changed nothing where it was measured (docs/log.md: batches of "
         "256, 100 regions)"
     )
     yield Choice("harmonizer.queue", str(queue), why)

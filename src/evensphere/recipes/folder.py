@@ -9,8 +9,9 @@ from evensphere.recipes.recipe import Recipe, arm_parts
 def folder(arm: str = "gh") -> Recipe:
     """ResNet-18 on a folder of images, labelled or not; GH from the middle of the run.
 
-    View size, batch size, learning rate, stem and the number of anchors follow from the data (see
-    `recipe.with_sizes`) and are written to recipe.json.
+    Length, view size, batch size, learning rate, stem and the number of anchors follow from the data (see
+    `recipe.with_sizes`) and are written to recipe.json. Checkpoints are written by steps, since an epoch may be four of
+    them or thousands.
     """
     gh = Part("gh", anchors="auto", warm_up=0.5, ramp=0.05, update_every="10 epochs")
     harmonizer, schedule = arm_parts(arm, gh, learning_rate="auto", warm_up=0.05, middle="auto")
@@ -24,8 +25,8 @@ def folder(arm: str = "gh") -> Recipe:
         harmonizer=harmonizer,
         optimizer=Part("sgd", weight_decay=1e-4),
         schedule=schedule,
-        epochs=100,
+        epochs="auto",
         batch_size="auto",
         evaluate_every="10 epochs",
-        checkpoint_every="1 epoch",
+        checkpoint_every="200 steps",
     )

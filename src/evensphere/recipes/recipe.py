@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import torch
 
@@ -52,10 +52,18 @@ _RANGES = {
     "workers": (0, 1024),
     "keep_checkpoints": (1, 10**6),
 }
+_OPEN = ("epochs", "batch_size")  # those that "auto" leaves to the data
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
 
 NEAR_DUPLICATES = ("auto", "once", "each")
+
+
+class Size(NamedTuple):
+    """How long a run is, and how many images there are in a step, all processes together."""
+
+    epochs: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Recipe:
     harmonizer: Part
     optimizer: Part
     schedule: Part
-    epochs: int
+    epochs: int | Literal["auto"]
     batch_size: int | Literal["auto"]
     micro_batches: int = 1
     seed: int = 0
@@ -116,7 +124,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and value != "auto":
+            if value is not None and not (value == "auto" and name in _OPEN):
                 check_whole(name, value, least, most)
         for name, hint in _OTHER_FIELDS.items():
             if not fits(getattr(self, name), hint):
@@ -143,6 +151,13 @@ class Recipe:
         for kind in KINDS:
             if (part := getattr(self, kind)) is not None:
                 check(kind, without_auto(part))
+
+    @property
+    def size(self) -> Size:
+        """What `with_sizes` left or made of both."""
+        assert self.epochs != "auto", "its length is still open"
+        assert self.batch_size != "auto", "its batch is still open"
+        return Size(self.epochs, self.batch_size)
 
     @property
     def arm(self) -> str:
@@ -366,6 +381,8 @@ def without_auto(part: Part) -> Part:
 
 # --- what "auto" becomes ----------------------------------------------------------------------------------------------
 
+# images seen in a run, each as often as there are epochs
+_SEEN, _FEWEST_EPOCHS, _MOST_EPOCHS = 2_000_000, 100, 1000
 _LARGEST_VIEW = 224  # pixels
 # learning rates for batches of 512: the paper's, SimCLR's and DINO's
 _PEAK_FOR_512 = {"sgd": 0.5, "lars": 0.6, "adamw": 1e-3}
@@ -378,14 +395,28 @@ def because(recipe: Recipe, setting: str, reason: str) -> Recipe:
 
 
 def with_sizes(recipe: Recipe, source: Source) -> Recipe:
-    """Fill in what follows from the data: view size, batch size, learning rate, stem.
+    """Fill in what follows from the data: length, view size, batch size, learning rate, stem.
 
-    View size: the images' own if they all have one, else the median short side in steps of 32, at most 224.
+    Length: see `with_length`. View size: the images' own if they all have one, else the median short side in steps of
+    32, at most 224.
     Batch: 1/16 of the images, a power of two between 16 and 512 (256 for views above 64 pixels). Learning rate: in
     proportion to the batch, for 512 the paper's 0.5 (0.6 with LARS, 0.001 with AdamW); the two-stage rate's middle is
     0.6 of it, as in the paper. Stem: 'cifar' up to 64 pixels.
     """
-    return _with_stem(_with_learning_rate(_with_batch_size(with_view_size(recipe, source), source)))
+    recipe = with_view_size(with_length(recipe, len(source)), source)
+    return _with_stem(_with_learning_rate(_with_batch_size(recipe, source)))
+
+
+def with_length(recipe: Recipe, num_images: int) -> Recipe:
+    """Epochs, where they are left open: so many that each run sees about two million images, but 100 to 1,000.
+
+    A small collection needs more epochs than a large one (docs/choosing.md has what was measured).
+    """
+    if recipe.epochs != "auto":
+        return recipe
+    epochs = max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, 10 * round(_SEEN / num_images / 10)))
+    reason = f"{num_images:,} images are to be seen about {_SEEN:,} times in all; {_FEWEST_EPOCHS} to {_MOST_EPOCHS:,}"
+    return because(replace(recipe, epochs=epochs), "epochs", reason)
 
 
 def _with_batch_size(recipe: Recipe, source: Source) -> Recipe:
@@ -399,12 +430,11 @@ def _with_batch_size(recipe: Recipe, source: Source) -> Recipe:
 
 
 def _with_learning_rate(recipe: Recipe) -> Recipe:
-    assert recipe.batch_size != "auto"
-    options = recipe.schedule.options
+    options, batch = recipe.schedule.options, recipe.size.batch_size
     if options.get("learning_rate") != "auto":
         return recipe
     peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
-    rate = round(peak * recipe.batch_size / 512, 6)
+    rate = round(peak * batch / 512, 6)
     middle = {"middle": round(0.6 * rate, 6)} if options.get("middle") == "auto" else {}
     recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
     reason = f"{peak:g} (usual with {recipe.optimizer.name} for batches of 512), in proportion to the batch"

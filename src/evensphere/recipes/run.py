@@ -181,7 +181,7 @@ def _begin(
     """A new run. Everything that can be wrong is found out before the folder is made."""
     if isinstance(splits.pretrain, Stream):
         _check_stream(splits.pretrain, recipe, ready is not None, console)
-    chosen = _chosen(splits.pretrain, recipe.images)
+    chosen = listed_images(splits.pretrain, recipe.images)
     fingerprints = fingerprints_for(recipe, chosen)
     see = None if fingerprints is None else fingerprints.see
     recipe, (source, pixels, skipped) = look_at(recipe, chosen, fabric.device, console, strict, see)
@@ -239,9 +239,9 @@ def build_training(
     statistics. begin: gives the encoder the weights it begins with, where that is not what a checkpoint does.
     """
     views: Views = build("views", recipe.views, seed=recipe.seed)
-    assert recipe.batch_size != "auto"
-    _check_batch(min(recipe.batch_size, len(source)), views, source.channels)
-    how = (recipe.batch_size, views, recipe.seed, recipe.workers)
+    epochs, batch_size = recipe.size
+    _check_batch(min(batch_size, len(source)), views, source.channels)
+    how = (batch_size, views, recipe.seed, recipe.workers)
     pixels = source if pixels is None else pixels
     loader = StreamLoader(pixels, *how) if isinstance(pixels, Stream) else Loader(pixels, *how)
     method = build_method(recipe, source.channels, len(source), begin, **teaching(recipe, run, source))
@@ -261,8 +261,8 @@ def build_training(
         method=method,
         harmonizer=build_harmonizer(recipe.harmonizer, method, loader, groups),
         optimizer=_build_optimizer(recipe, method, source),
-        learning_rate=build("schedule", recipe.schedule, epochs=recipe.epochs),
-        epochs=recipe.epochs,
+        learning_rate=build("schedule", recipe.schedule, epochs=epochs),
+        epochs=epochs,
         seed=recipe.seed,
         evaluate_every=Duration.parse(recipe.evaluate_every),
         checkpoint_every=Duration.parse(recipe.checkpoint_every),
@@ -284,7 +284,6 @@ def build_harmonizer(
         part,
         dim=method.embedding_dim,
         num_samples=len(loader.source),
-        batch_size=loader.batch_size,
         steps_per_epoch=loader.steps_per_epoch,
         sample_weights=weights_of(groups),
         **({} if loader.indexed else {"population": "streaming"}),
@@ -388,7 +387,7 @@ def resolve(recipe: Recipe | str) -> Recipe:
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     splits = splits_of(recipe)
-    source = _chosen(splits.pretrain, recipe.images)
+    source = listed_images(splits.pretrain, recipe.images)
     recipe = with_precision(with_channels(with_sizes(recipe, source), source))
     begin = Beginning(recipe, Console(quiet=True))
     return _resolved(recipe, build_training(recipe, splits, source, RunDir("."), begin=begin), source, begin)
@@ -398,7 +397,7 @@ def _resolved(recipe: Recipe, training: Training, source: Source, begin: Beginni
     """With what followed from the data."""
     harmonizer = training.harmonizer if isinstance(training.harmonizer, Harmonizer) else None
     if recipe.harmonizer.options.get("anchors") == "auto":
-        reason = "at least 50 images to a region and 4 in a batch, at most 100 (the paper's) and embedding width + 1"
+        reason = "at least 50 images to a region; at most 100 (the paper's) and embedding width + 1"
         recipe = because(recipe, "harmonizer.anchors", reason)
     start = training.progress(0)
     facts = {
@@ -454,7 +453,7 @@ def _check_stream(stream: Stream, recipe: Recipe, in_stages: bool, console: Cons
     console.print("Population statistics are averaged over the batches (population=streaming): the data is a stream.")
 
 
-def _chosen(source: Source, file: str | None) -> Source:
+def listed_images(source: Source, file: str | None) -> Source:
     """The images that a list names (see Recipe.images), all of them where there is none."""
     if file is None:
         return source

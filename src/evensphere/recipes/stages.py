@@ -24,8 +24,8 @@ from evensphere.engine.processes import Processes
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
 from evensphere.recipes.part import build
-from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import begun_recipe, train_whole
+from evensphere.recipes.recipe import Recipe, with_length
+from evensphere.recipes.run import begun_recipe, listed_images, splits_of, train_whole
 from evensphere.rundir import RunDir
 
 
@@ -72,6 +72,8 @@ def train_stages(
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path
+    if recipe.epochs == "auto":  # which the stages share out
+        recipe = with_length(recipe, len(listed_images(splits_of(recipe).pretrain, recipe.images)))
     stages: Stages = build("stages", part)
     with ExitStack() as held:
 
@@ -102,6 +104,7 @@ def train_stages(
 
 def _resolved(recipe: Recipe, first: Recipe) -> Recipe:
     """The whole run's recipe with what was left open decided as in the first stage."""
+    assert recipe.epochs != "auto"
     total_steps = recipe.epochs * first.resolved["steps_per_epoch"]
     resolved = first.resolved | {"total_steps": total_steps}
     return replace(first, stages=recipe.stages, epochs=recipe.epochs, resolved=resolved)
