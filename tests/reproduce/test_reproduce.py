@@ -15,7 +15,8 @@ from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import train
 from evensphere.reproduce import run as runner
-from evensphere.reproduce.cells import ARMS, get_table, table_cells
+from evensphere.reproduce.arms import ARMS
+from evensphere.reproduce.cells import get_table, table_cells
 from evensphere.reproduce.run import reproduce
 from evensphere.rundir import RunDir
 

@@ -15,7 +15,6 @@ from evensphere.data.lists import ListFile, read_list, splits_of_lists
 from evensphere.data.source import Splits
 from evensphere.errors import InputError
 
-
 _PROBES_FROM = "github.com/MediaBrain-SJTU/Geometric-Harmonization"
 
 

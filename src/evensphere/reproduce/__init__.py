@@ -8,7 +8,7 @@
     choice      which of these signals deserve to choose checkpoints; what regions know of classes
     results     every number, and differences between arms
     pictures    drawn from both
-    cost, circles   the two tables that train no cells: what a step costs, the toy in two dimensions
+    cost, circles   the tables that train no cells, what a step costs and the toy in two dimensions; measured lists them
     summary     the page people read, made of `page`'s blocks
     speed       its section on what steps cost, from JSON lines
     publish     docs/results.md, from what is kept of the runs under benchmarks/results

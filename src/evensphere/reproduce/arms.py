@@ -1,9 +1,9 @@
 """What a row of a table is: a recipe changed in one thing, under a name that means the same in every table.
 
-    base, two-stage, gh   the recipe as it is       balanced, ir1-*, ir10-*, step-*   another skew, as many images
-    imbalance50-*, ...    another imbalance, the largest class as it is
-    bcl-*, byol-*, ...    another method            gh-*, batch-*   another setting of GH, or of what it sees
-    imagenet-lt-*, ...    another data set; the table says which recipe
+base, two-stage, gh   the recipe as it is       balanced, ir1-*, ir10-*, step-*   another skew, as many images
+imbalance50-*, ...    another imbalance, the largest class as it is
+bcl-*, byol-*, ...    another method            gh-*, batch-*   another setting of GH, or of what it sees
+imagenet-lt-*, ...    another data set; the table says which recipe
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ LEVERS = {
 }
 
 # changes the method as well, so it has a control of its own; the rate goes with the batch, as between our recipes
-_BATCHES = _pair(
-    "batch-128", "batch 128", "batch_size=128", "schedule.learning_rate=auto", "schedule.middle=auto"
-)
+_BATCHES = _pair("batch-128", "batch 128", "batch_size=128", "schedule.learning_rate=auto", "schedule.middle=auto")
 
 # --- the paper's main table -------------------------------------------------------------------------------------------
 

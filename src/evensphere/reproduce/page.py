@@ -156,7 +156,8 @@ def _tex_table(rows: Rows, heading: str, label: str) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    return "".join(_ESCAPES.get(sign, sign) for sign in " ".join(text.split()))
+    escaped = "".join(_ESCAPES.get(sign, sign) for sign in " ".join(text.split()))
+    return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # lest the end of the row above takes it
 
 
 def _tex_number(text: str) -> str:

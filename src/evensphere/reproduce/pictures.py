@@ -61,8 +61,8 @@ def arms_picture(file: Path, scores: Sequence[Score], metric: str, arms: Sequenc
     _save(figure, file)
     return Picture(
         file.name,
-        "The arms by how common the classes were in training. Seeds move all arms together, so what tells arms apart is "
-        "their paired differences.",
+        "The arms by how common the classes were in training. Seeds move arms together: what tells two apart is "
+        "their paired difference.",
     )
 
 
