@@ -23,10 +23,10 @@ TABLES = {
     "skew": "how does it depend on the imbalance? GH and its control on four data sets of one size",
     "methods": "SimCLR and BCL, three arms each",
     "levers": "GH's settings one at a time, branched off the pilot's first stages, scored on validation images only",
-    "cifar100": "the paper's main table: imbalance 100, 50 and 10 with SimCLR, Focal, SDCLR, DnC and BCL, three arms each",
+    "cifar100": "the paper's main table: imbalance 100, 50, 10 with SimCLR, Focal, SDCLR, DnC and BCL, three arms each",
     "imagenet-lt": "the same methods and arms on ImageNet-LT; scales tiny and paper, the latter with --data PATH",
     "places-lt": "the same methods and arms on Places-LT; scales tiny and paper, the latter with --data PATH",
-    "families": "self-supervised methods beyond those of the paper's main table, beside SimCLR; GH and its control each",
+    "families": "self-supervised methods beyond the paper's main table, beside SimCLR; GH and its control each",
     "cost": "what a step costs on this machine with GH and without, method by method; 10 rounds for each of --seeds",
     "toy": "the toy in two dimensions, --seeds pairs of networks: how far the largest cluster spreads, what it leaves",
 }

@@ -1,7 +1,7 @@
 """The table of what GH costs: the steps of `bench`, method by method, on the recipe of a scale.
 
-Everything is timed by `evensphere.bench`, whose rows stay beside the table as cost/METHOD.jsonl. A method that was timed
-in as many rounds is not timed again. DnC is missing: it is several runs, whose steps are those of its method.
+Everything is timed by `evensphere.bench`, whose rows stay beside the table as cost/METHOD.jsonl. A method that was
+timed in as many rounds is not timed again. DnC is missing: it is several runs, whose steps are those of its method.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def cost_page(command: str, folder: Path, pictures: Path) -> list[Block]:
     return [
         Heading(1, command),
         Paragraph(
-            "Milliseconds a training step takes, and the share of it that is GH's: medians of rounds in which all kinds of "
-            "step are timed in turn, with 95 % intervals; the share is taken within a round. DnC is a sequence of "
+            "Milliseconds a training step takes, and the share of it that is GH's: medians of rounds in which all "
+            "kinds of step are timed in turn, with 95 % intervals; the share is taken within a round. DnC is a sequence of "
             f"runs whose steps are those of its method. {measured_on(everything)}"
         ),
         picture,
