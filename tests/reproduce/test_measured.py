@@ -97,7 +97,7 @@ def test_the_bench_is_what_times_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("table", "scale", "seeds"), [("toy", "smal", 1), ("cost", "tiny", 0)])
 def test_mistakes_are_refused(table: str, scale: str, seeds: int, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="small|at least 1"):
+    with pytest.raises(InputError, match=r"small|at least 1"):
         reproduce(table, scale, seeds, out=tmp_path)
 
 

@@ -99,14 +99,15 @@ def toy_page(command: str, folder: Path, pictures: Path) -> list[Block]:
     pairs = {name: (found["gh"][name], found["plain"][name]) for name in _ANGLES}
     differences = {name: paired_difference(*pair) for name, pair in pairs.items()}
     seeds = {line["seed"] for line in lines}
+    sizes = ", ".join(f"{count:,}" for count in COUNTS)
     titles = [angle.title for angle in _ANGLES.values()]
     return [
         Heading(1, command),
         Paragraph(
-            f"Clusters of {', '.join(f'{count:,}' for count in COUNTS)} points on a circle, "
-            f"{lines[0]['steps']} steps, seeds {ranges(seeds)}: mean ± standard deviation (range). Even clusters have a short arc and "
-            "centres that are 120 degrees apart. Differences are paired by seed, with 95 % intervals; below each, the smallest true "
-            "difference that so many pairs would find four times in five."
+            f"Clusters of {sizes} points on a circle, {lines[0]['steps']} steps, seeds {ranges(seeds)}: mean ± standard "
+            "deviation (range). Even clusters have a short arc and centres that are 120 degrees apart. Differences are "
+            "paired by seed, with 95 % intervals; below each, the smallest true difference that so many pairs would find "
+            "four times in five."
         ),
         Picture(drawn.name, "The circles of the first seed, and in words what its pair came to."),
         Heading(2, "Angles"),

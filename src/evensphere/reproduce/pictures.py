@@ -56,7 +56,7 @@ def arms_picture(file: Path, scores: Sequence[Score], metric: str, arms: Sequenc
             panel.plot(fmean(values), -row, marker, color=color)
         panel.set_title(column)
         _dress_dots(panel)
-    figure.axes[0].set_yticks([-row for row in range(len(arms))], [ARMS[arm].title for arm in arms])
+    _name_rows(figure, [ARMS[arm].title for arm in arms])
     figure.supxlabel("accuracy, % (mean and range over seeds; faint: single seeds)", fontsize=10)
     _save(figure, file)
     return Picture(
@@ -88,7 +88,7 @@ def differences_picture(
         panel.axvline(0, color="#444444", linewidth=0.8)
         panel.set_title(column)
         _dress_dots(panel)
-    figure.axes[0].set_yticks([-row for row in range(len(contrasts))], [contrast_title(pair) for pair in contrasts])
+    _name_rows(figure, [contrast_title(pair) for pair in contrasts])
     figure.supxlabel("difference in accuracy, points (mean and 95 % interval; faint: single seeds)", fontsize=10)
     _save(figure, file)
     return Picture(file.name, "Differences between arms, paired by seed, by how common the classes were in training.")
@@ -245,6 +245,12 @@ def _draw_mean(axes: Any, curves: Sequence[Sequence[tuple[float, float]]], color
     values = [[curve[epoch] for curve in points] for epoch in epochs]
     axes.plot(epochs, [fmean(column) for column in values], color=color, marker="o", markersize=3, label=label)
     axes.fill_between(epochs, [min(c) for c in values], [max(c) for c in values], color=color, alpha=0.15, linewidth=0)
+
+
+def _name_rows(figure: Figure, names: Sequence[str]) -> None:
+    """Of panels that share them, the first on top."""
+    figure.axes[0].set_yticks([-row for row in range(len(names))], names)
+    figure.axes[0].set_ylim(0.4 - max(1, len(names)), 0.6)
 
 
 def _dress_dots(panel: Any) -> None:
