@@ -104,10 +104,10 @@ def toy_page(command: str, folder: Path, pictures: Path) -> list[Block]:
     return [
         Heading(1, command),
         Paragraph(
-            f"Clusters of {sizes} points on a circle, {lines[0]['steps']} steps, seeds {ranges(seeds)}: mean ± standard "
-            "deviation (range). Even clusters have a short arc and centres that are 120 degrees apart. Differences are "
-            "paired by seed, with 95 % intervals; below each, the smallest true difference that so many pairs would find "
-            "four times in five."
+            f"Clusters of {sizes} points on a circle, {lines[0]['steps']} steps, seeds {ranges(seeds)}: mean ± "
+            "standard deviation (range). Even clusters have a short arc and centres that are 120 degrees apart. "
+            "Differences are paired by seed, with 95 % intervals; below each, the smallest true difference that so "
+            "many pairs would find four times in five."
         ),
         Picture(drawn.name, "The circles of the first seed, and in words what its pair came to."),
         Heading(2, "Angles"),

@@ -77,8 +77,8 @@ def cost_page(command: str, folder: Path, pictures: Path) -> list[Block]:
         Heading(1, command),
         Paragraph(
             "Milliseconds a training step takes, and the share of it that is GH's: medians of rounds in which all "
-            "kinds of step are timed in turn, with 95 % intervals; the share is taken within a round. DnC is a sequence "
-            f"of runs whose steps are those of its method. {measured_on(everything)}"
+            "kinds of step are timed in turn, with 95 % intervals; the share is taken within a round. DnC is a "
+            f"sequence of runs whose steps are those of its method. {measured_on(everything)}"
         ),
         picture,
         Heading(2, "A step"),
