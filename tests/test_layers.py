@@ -21,7 +21,8 @@ LEVELS = [
     {"engine"},
     {"recipes", "report"},
     {"diagnosis", "curation", "export"},
-    {"bench", "compare", "integrations", "reproduce", "toy"},
+    {"bench", "compare", "integrations", "toy"},
+    {"reproduce"},
     {"cli"},
     {"__main__"},
 ]

@@ -100,6 +100,16 @@ def test_lists_that_are_not_there_say_where_to_get_them(tmp_path: Path) -> None:
         places_lt(tmp_path / "nowhere")
 
 
+def test_the_papers_probe_is_not_left_out_unnoticed(tmp_path: Path) -> None:
+    write_lists(tmp_path, PLACES_LT, 365)
+    with pytest.raises(InputError, match=r"holds no Places_split1_test_100shot\.txt.*data\.balanced_probe=false"):
+        places_lt(tmp_path, check=False, balanced_probe=True)
+    write_lists(tmp_path, {"Places_split1_test_100shot.txt": 730}, 365)
+    splits = places_lt(tmp_path, check=False, balanced_probe=True)
+    assert splits.probe is not None
+    assert len(splits.probe) == 730
+
+
 def test_every_set_says_where_its_lists_are() -> None:
     for which in (
         published._IMAGENET_LT,

@@ -43,6 +43,21 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert recipe.method.options["temperature"] == 0.2
 
 
+@pytest.mark.parametrize("name", ["imagenet-lt", "places-lt"])
+def test_the_papers_recipes_of_large_sets_are_the_papers(name: str) -> None:
+    recipe = get_recipe(name)
+    assert (recipe.epochs, recipe.batch_size, recipe.backbone.name) == (500, 256, "resnet50")
+    assert recipe.harmonizer.options["warm_up"] * recipe.epochs == 400
+    assert recipe.harmonizer.options["ramp"] * recipe.epochs == 30
+    assert recipe.harmonizer.options["floor"] == 100
+    assert recipe.schedule.options["warm_up"] * recipe.epochs == 10
+    assert (recipe.schedule.options["learning_rate"], recipe.schedule.options["middle"]) == (0.5, 0.1)
+    assert recipe.optimizer.options == {"momentum": 0.9, "weight_decay": 1e-4}
+    assert recipe.data.name == name
+    with pytest.raises(InputError, match=f"'{name}' needs its path"):
+        build("data", recipe.data)
+
+
 def test_settings_change_a_copy_with_the_right_types() -> None:
     recipe = get_recipe("digits-lt")
     changed = recipe.set(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,29 @@ from evensphere.reproduce.publish import keep, publish
 from evensphere.reproduce.run import reproduce
 
 ROOT = Path(__file__).parents[2]
+
+
+def copied(run: Path, to: Path, seed: int) -> None:
+    """A kept run under another seed."""
+    shutil.copytree(run, to)
+    recipe = json.loads((to / "recipe.json").read_text())
+    (to / "recipe.json").write_text(json.dumps(recipe | {"seed": seed}))
+
+
+def test_the_page_says_which_seeds_there_are(tmp_path: Path) -> None:
+    """Of an arm that lacks the first ones too; the command is one that asks for all of them."""
+    kept, archive = ROOT / "benchmarks" / "results" / "small", tmp_path / "archive" / "small"
+    for arm, seeds in {"base": (0, 1, 4), "gh": (1, 4), "two-stage": (4,)}.items():
+        for seed in seeds:
+            copied(kept / f"{arm}-seed0", archive / f"{arm}-seed{seed}", seed)
+    page = publish(tmp_path / "archive", tmp_path / "docs")
+    assert "## `evensphere reproduce pilot --scale small --seeds 5`" in page
+    assert "3 seed(s), 0-1, 4; not every arm has all of them." in page
+    probe = page.split("### Linear probe")[1].split("###")[0].splitlines()
+    ends = {row.split(" | ")[0].strip("| "): row.split(" | ")[-2:] for row in probe if row.startswith("| ")}
+    assert [ends[arm][0] for arm in ("base", "GH", "two-stage rate, no GH")] == ["3 (0-1, 4)", "2 (1, 4)", "1 (4)"]
+    assert ends["GH, against base"][1] == "2 |"
+    assert ends["GH, against two-stage rate, no GH"][1] == "1 |"
 
 
 @pytest.mark.slow
@@ -28,7 +53,7 @@ def test_what_is_kept_makes_the_same_tables(tmp_path: Path) -> None:
     rows = [line for line in (folder / "pilot.md").read_text().splitlines() if line.startswith("|")]
     assert rows == [line for line in page.splitlines() if line.startswith("|")]
     pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert all((tmp_path / "docs" / picture).stat().st_size > 10_000 for picture in pictures)
 
 

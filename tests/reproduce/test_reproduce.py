@@ -15,7 +15,8 @@ from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.run import train
 from evensphere.reproduce import run as runner
-from evensphere.reproduce.cells import ARMS, get_table, table_cells
+from evensphere.reproduce.arms import ARMS
+from evensphere.reproduce.cells import get_table, table_cells
 from evensphere.reproduce.run import reproduce
 from evensphere.rundir import RunDir
 
@@ -55,8 +56,12 @@ def test_an_interrupted_table_goes_on_and_no_cell_is_run_twice(tmp_path: Path, m
     page = (tmp_path / "pilot.md").read_text()
     assert "| GH, against two-stage rate, no GH | " in page
     assert "no claim can rest on it" in page
-    assert all(picture in page for picture in ("pilot-differences.png", "pilot-curves.png", "pilot-surrogates.png"))
-    assert (tmp_path / "pilot.html").read_text().count("data:image/png;base64,iVBOR") == 3
+    assert all(
+        picture in page
+        for picture in ("pilot-differences.png", "pilot-arms.png", "pilot-curves.png", "pilot-surrogates.png")
+    )
+    assert (tmp_path / "pilot.html").read_text().count("data:image/png;base64,iVBOR") == 4
+    assert r"GH, against two-stage rate, no GH & $" in (tmp_path / "pilot.tex").read_text()
     scores = pq.read_table(tmp_path / "pilot.parquet").to_pylist()
     assert {(score["arm"], score["seed"]) for score in scores} == {
         (arm, seed) for arm in ("gh", "two-stage", "base", "balanced") for seed in (0, 1)
@@ -89,7 +94,10 @@ def test_levers_share_the_pilots_runs_and_never_see_the_test_images() -> None:
     shared = {cell.folder for cell in pilot} & {cell.folder for cell in levers}
     assert shared == {f"{arm}-seed{seed}" for arm in ("gh", "two-stage") for seed in range(3)}
     assert all(cell in pilot for cell in levers if cell.folder in shared), "with the same recipe"
-    assert all(cell.branch == f"gh-seed{cell.recipe.seed}" for cell in levers if cell.arm != "gh")
+    whole = {cell.arm for cell in levers if cell.branch is None}
+    assert whole == {"gh", "gh-warm-up-0.25", "gh-warm-up-0.75", "batch-128-gh"}, "what changes the first stage itself"
+    lever = [cell for cell in levers if cell.arm.startswith("gh-") and cell.arm not in whole]
+    assert all(cell.branch == f"gh-seed{cell.recipe.seed}" for cell in lever)
     assert get_table("levers").split == "validation"
     assert {arm for arm in ARMS if arm.startswith("gh-")} <= set(get_table("levers").arms)
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows, to_html, to_markdown
+from evensphere.reproduce.cells import get_table
+from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows, to_html, to_markdown, to_tex
+from evensphere.reproduce.pictures import arms_picture, curves_picture, differences_picture
 from evensphere.reproduce.results import Score, detectable_errors, paired_difference
-from evensphere.reproduce.summary import tables
+from evensphere.reproduce.summary import ranges, tables
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -53,6 +55,7 @@ def test_the_page_says_what_the_scores_say() -> None:
     assert "| GH | 53.00 ± 1.00 |" in page
     assert "| GH, against two-stage rate, no GH | +2.00 [+2.00, +2.00] |" in page
     assert "| GH, against base | +1.00 [+1.00, +1.00] |" in page
+    assert "| 3 (0-2) | 1.0 |" in page
     assert "a CPU" in page
     assert "no claim" not in page
     html = to_html(blocks, Path())
@@ -75,3 +78,50 @@ def test_a_page_cannot_be_broken_by_what_it_says(tmp_path: Path) -> None:
     assert 'alt="&quot;quoted&quot;"' in html
     assert "data:image/png;base64,bm90" in html
     assert to_markdown(blocks).splitlines()[4:7] == ["| name | n |", "|---|---:|", "| a&#124;b | <b> |"]
+
+
+def test_seeds_in_words() -> None:
+    assert [ranges(seeds) for seeds in ({0, 1, 2}, {5, 3, 4, 0}, {7}, set())] == ["0-2", "0, 3-5", "7", ""]
+
+
+def test_latex_has_a_float_for_each_table_and_nothing_that_latex_would_take_for_its_own() -> None:
+    blocks: list[Block] = [
+        Heading(1, "title"),
+        Paragraph("two\nlines"),
+        Heading(2, r"A_b & 5 % \\x"),
+        Rows(["arm", "many"], [["[GH] {x}^2 ~ $1 #1 <", "-0.62 [-2.59, +1.36]"], ["two-stage", "3 ± 1"]]),
+        Rows(["difference", "many"], []),
+    ]
+    tex = to_tex(blocks, "pilot")
+    code = [line for line in tex.splitlines() if not line.startswith("%")]
+    assert "two" not in code
+    assert r"\caption{A\_b \& 5 \% \textbackslash{}\textbackslash{}x: arm}" in code
+    row = r"{}[GH] \{x\}\textasciicircum{}2 \textasciitilde{} \$1 \#1 \textless{} & $-$0.62 [$-$2.59, $+$1.36] \\"
+    assert row in code
+    assert r"two-stage & 3 $\pm$ 1 \\" in code
+    for environment in ("table", "adjustbox", "tabular"):
+        begun, ended = (tex.count(rf"\{word}{{{environment}}}") for word in ("begin", "end"))
+        assert begun == ended == 2
+    assert [line for line in code if line.startswith(r"\label")] == [r"\label{tab:pilot-1}", r"\label{tab:pilot-2}"]
+
+
+def test_pictures_of_many_arms_and_of_some(tmp_path: Path) -> None:
+    """Whatever is finished can be drawn: one arm of a large table, all of it, seeds that do not overlap."""
+    table = get_table("cifar100")
+    for number, arms in enumerate((table.arms, table.arms[:1])):
+        scores = [
+            Score("r", arm, seed, "probe", column, 40.0 + seed + len(arm), 60.0, "a CPU")
+            for arm in arms
+            for seed in ((0, 1) if arm.endswith("gh") else (1, 2))
+            for column in ("many", "medium", "few", "average")
+        ]
+        curves = {arm: {0: [(1.0, 5.0), (2.0, 9.0)]} for arm in arms}
+        for name, picture in {
+            "arms": arms_picture(tmp_path / f"arms-{number}.png", scores, "probe", table.arms),
+            "differences": differences_picture(
+                tmp_path / f"differences-{number}.png", scores, "probe", table.contrasts
+            ),
+            "curves": curves_picture(tmp_path / f"curves-{number}.png", curves, 1.0, apart=True),
+        }.items():
+            assert picture.file == f"{name}-{number}.png"
+            assert (tmp_path / picture.file).stat().st_size > 5_000

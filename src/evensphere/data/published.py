@@ -15,6 +15,8 @@ from evensphere.data.lists import ListFile, read_list, splits_of_lists
 from evensphere.data.source import Splits
 from evensphere.errors import InputError
 
+_PROBES_FROM = "github.com/MediaBrain-SJTU/Geometric-Harmonization"
+
 
 class _Lists(NamedTuple):
     """A published set. files, images: by part, the names of its list and how many lines it has.
@@ -73,7 +75,13 @@ _IMAGENET_100_LT = _Lists(
 )
 
 
-def imagenet_lt(path: str | Path, lists: str | Path | None = None, channels: int = 3, check: bool = True) -> Splits:
+def imagenet_lt(
+    path: str | Path,
+    lists: str | Path | None = None,
+    channels: int = 3,
+    check: bool = True,
+    balanced_probe: bool = False,
+) -> Splits:
     """ImageNet-LT (Liu et al., CVPR 2019): 115,846 training images of 1,000 classes, 1,280 to 5 of each.
 
     path: the folder with ImageNet's train and val, class folders in both (train/n01440764/n01440764_762.JPEG).
@@ -82,14 +90,21 @@ def imagenet_lt(path: str | Path, lists: str | Path | None = None, channels: int
         images of each class, as in their paper, and else on the long-tailed training images.
     check: refuse lists whose numbers of images or classes are not the published ones.
     channels: 3 (RGB) or 1 (grey).
+    balanced_probe: refuse to do without the list of 100 images of each class, so that a probe is the paper's.
 
     Validation (20 of each class) is a part of ImageNet's train, test (50 of each) its val.
     Many: above 100 training images; few: below 20. Raises InputError for lists that are missing or not the published.
     """
-    return _published(_IMAGENET_LT, path, lists, channels, check)
+    return _published(_IMAGENET_LT, path, lists, channels, check, balanced_probe)
 
 
-def places_lt(path: str | Path, lists: str | Path | None = None, channels: int = 3, check: bool = True) -> Splits:
+def places_lt(
+    path: str | Path,
+    lists: str | Path | None = None,
+    channels: int = 3,
+    check: bool = True,
+    balanced_probe: bool = False,
+) -> Splits:
     """Places-LT (Liu et al., CVPR 2019): 62,500 training images of 365 scenes, 4,980 to 5 of each.
 
     path: the folder with the train and val of Places365-Standard in its "easy" layout (train/airfield/00004851.jpg,
@@ -97,9 +112,9 @@ def places_lt(path: str | Path, lists: str | Path | None = None, channels: int =
     lists: the folder with Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt; None is `path`. Where
         Places_split1_test_100shot.txt is there too, from the GH authors' repository, probes are fitted on its 100
         images of each class; 128 of them are validation images, so do not choose settings by such a probe.
-    check, channels, groups and errors: as for `imagenet_lt`.
+    check, channels, balanced_probe, groups and errors: as for `imagenet_lt`.
     """
-    return _published(_PLACES_LT, path, lists, channels, check)
+    return _published(_PLACES_LT, path, lists, channels, check, balanced_probe)
 
 
 def inaturalist2018(path: str | Path, lists: str | Path | None = None, channels: int = 3, check: bool = True) -> Splits:
@@ -124,9 +139,23 @@ def imagenet100_lt(path: str | Path, lists: str | Path | None = None, channels: 
     return _published(_IMAGENET_100_LT, path, lists, channels, check)
 
 
-def _published(which: _Lists, path: str | Path, lists: str | Path | None, channels: int, check: bool) -> Splits:
+def _published(
+    which: _Lists,
+    path: str | Path,
+    lists: str | Path | None,
+    channels: int,
+    check: bool,
+    balanced_probe: bool = False,
+) -> Splits:
     root = Path(path).expanduser()
-    files = {part: read_list(file) for part, file in _find(which, root if lists is None else Path(lists)).items()}
+    found = _find(which, root if lists is None else Path(lists))
+    if balanced_probe and "probe" not in found:
+        raise InputError(
+            f"{root if lists is None else lists} holds no {which.files['probe'][0]}, the 100 images of each class that "
+            f"the paper's probe is fitted on; get it from {_PROBES_FROM}, or fit the probe on the long-tailed images "
+            "with --set data.balanced_probe=false."
+        )
+    files = {part: read_list(file) for part, file in found.items()}
     if check:
         _check(which, files)
     return splits_of_lists(which.name, files, root, channels=channels, group_rule="shots")

@@ -13,6 +13,14 @@ RECIPES: dict[str, tuple[str, str]] = {
         "evensphere.recipes.cifar:cifar100_lt_small",
         "CIFAR-100-LT with a small ResNet; about 7 minutes on one CPU core",
     ),
+    "imagenet-lt": (
+        "evensphere.recipes.large:imagenet_lt",
+        "the paper's ImageNet-LT (--data PATH): ResNet-50, 500 epochs, GH from epoch 400; for GPUs",
+    ),
+    "places-lt": (
+        "evensphere.recipes.large:places_lt",
+        "the paper's Places-LT (--data PATH): ResNet-50, 500 epochs, GH from epoch 400; for GPUs",
+    ),
     "folder": (
         "evensphere.recipes.folder:folder",
         "your own images (--data PATH); sizes follow from the data",

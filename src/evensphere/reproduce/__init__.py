@@ -1,5 +1,6 @@
 """Tables of experiments, each one command: cells of (arm, seed) run one after the other, and what they add up to.
 
+    arms        what a row of a table is: a recipe changed in one thing
     cells       which runs a table is made of, at which scale
     run         run them, resumable cell by cell, by as many processes as like
     surrogates  what GH's surrogate labels knew of the classes, at every kept checkpoint
@@ -7,6 +8,7 @@
     choice      which of these signals deserve to choose checkpoints; what regions know of classes
     results     every number, and differences between arms
     pictures    drawn from both
+    cost, circles   the tables that train no cells, what a step costs and the toy in two dimensions; measured lists them
     summary     the page people read, made of `page`'s blocks
     speed       its section on what steps cost, from JSON lines
     publish     docs/results.md, from what is kept of the runs under benchmarks/results
@@ -21,7 +23,16 @@ TABLES = {
     "skew": "how does it depend on the imbalance? GH and its control on four data sets of one size",
     "methods": "SimCLR and BCL, three arms each",
     "levers": "GH's settings one at a time, branched off the pilot's first stages, scored on validation images only",
+    "cifar100": "the paper's main table: imbalance 100, 50, 10 with SimCLR, Focal, SDCLR, DnC and BCL, three arms each",
+    "imagenet-lt": "the same methods and arms on ImageNet-LT; scales tiny and paper, the latter with --data PATH",
+    "places-lt": "the same methods and arms on Places-LT; scales tiny and paper, the latter with --data PATH",
+    "families": "self-supervised methods beyond the paper's main table, beside SimCLR; GH and its control each",
+    "cost": "what a step costs on this machine with GH and without, method by method; 10 rounds for each of --seeds",
+    "toy": "the toy in two dimensions, --seeds pairs of networks: how far the largest cluster spreads, what it leaves",
 }
+
+# tables that train no cells
+MEASURED = ("cost", "toy")
 
 SCALES = {
     "tiny": "seconds a cell, on digits: checks the machinery, shows nothing",

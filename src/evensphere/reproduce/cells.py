@@ -6,31 +6,32 @@ branch off the first stages that the pilot trained.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from evensphere.errors import InputError, unknown_name
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.reproduce import SCALES, TABLES
+from evensphere.reproduce import MEASURED, SCALES, TABLES
+from evensphere.reproduce.arms import ARMS, BASELINES, FAMILIES, IMBALANCES, LEVERS, SKEWS
 from evensphere.rundir import Split
 
-
-class Arm(NamedTuple):
-    """One row of a table. recipe_arm: see recipes.ARMS. settings: what is changed in the recipe. branch: the arm whose
-    first stage it shares, if any."""
-
-    title: str
-    recipe_arm: str
-    settings: tuple[str, ...] = ()
-    branch: str | None = None
+_KINDS = ("base", "two-stage", "gh")
 
 
 class Table(NamedTuple):
     """arms: by name, in reading order. contrasts: (first, second) pairs whose difference is shown. split: the images
-    that its runs are scored on; a table that settings are chosen by never sees the test images."""
+    that its runs are scored on; a table that settings are chosen by never sees the test images.
+
+    recipe: at the scale paper, of a table that is on a data set of its own; it has no scale small then. apart: whether
+    curves are drawn family by family, there being too many arms for one picture.
+    """
 
     arms: tuple[str, ...]
     contrasts: tuple[tuple[str, str], ...]
     split: Split
+    recipe: str | None = None
+    apart: bool = False
 
 
 class Scale(NamedTuple):
@@ -51,51 +52,25 @@ class Cell(NamedTuple):
     branch: str | None
 
 
-# other imbalances than the recipe's own, always with as many images in all
-SKEWS = {
-    "ir1": ("no imbalance", ("data.imbalance=1",)),
-    "ir10": ("imbalance 10", ("data.imbalance=10",)),
-    "step": ("two steps, imbalance 100", ("data.imbalance=100", "data.profile=step")),
-}
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _pair(name: str, title: str, *settings: str) -> dict[str, Arm]:
-    """GH and its control on changed data or another method; they share a first stage of their own."""
-    return {
-        f"{name}-two-stage": Arm(f"two-stage rate, {title}", "two-stage", settings, branch=f"{name}-gh"),
-        f"{name}-gh": Arm(f"GH, {title}", "gh", settings),
-    }
+def _in_threes(*stems: str, recipe: str | None = None) -> Table:
+    """Three arms of each stem: GH against its control, and against what is usual."""
+    arms = {stem: [f"{stem}-{kind}" if stem else kind for kind in _KINDS] for stem in stems}
+    contrasts = [(gh, other) for base, control, gh in arms.values() for other in (control, base)]
+    return Table(tuple(arm for three in arms.values() for arm in three), tuple(contrasts), "test", recipe, apart=True)
 
 
-def _lever(title: str, *settings: str) -> Arm:
-    return Arm(f"GH, {title}", "gh", tuple(f"harmonizer.{setting}" for setting in settings), branch="gh")
+def _in_pairs(*stems: str) -> Table:
+    """GH and its control of each stem."""
+    pairs = [(f"{stem}-gh", f"{stem}-two-stage") if stem else ("gh", "two-stage") for stem in stems]
+    return Table(tuple(arm for gh, control in pairs for arm in (control, gh)), tuple(pairs), "test", apart=True)
 
 
-LEVERS = {
-    "gh-weight-0.3": _lever("weight 0.3", "weight=0.3"),
-    "gh-weight-3": _lever("weight 3", "weight=3.0"),
-    "gh-uniform": _lever("equal shares for pi", "prior=uniform"),
-    "gh-anchors-10": _lever("10 anchors", "anchors=10"),
-    "gh-anchors-30": _lever("30 anchors", "anchors=30"),
-    "gh-anchors-300": _lever("300 anchors", "anchors=300"),
-    "gh-streaming": _lever("streaming pi", "population=streaming"),
-    # what it changes comes before the first stage's end, so it is trained whole; the learning rate stays as it is
-    "gh-warm-up-0.25": Arm("GH, from a quarter on", "gh", ("harmonizer.warm_up=0.25",)),
-    "gh-queue": _lever("2,048 past scores in Sinkhorn", "queue=2048"),
-    "gh-sharp": _lever("gamma and epsilon halved", "prediction_temperature=0.05", "sinkhorn_temperature=0.025"),
-}
+def _large(name: str) -> Table:
+    return _in_threes(name, *(f"{name}-{method}" for method in BASELINES), recipe=name)
 
-ARMS = {
-    # the base arm has a learning rate of its own from the first epoch on, so it shares nothing
-    "base": Arm("base", "base"),
-    "two-stage": Arm("two-stage rate, no GH", "two-stage", branch="gh"),
-    "gh": Arm("GH", "gh"),
-    "balanced": Arm("base, balanced data of the same size", "base", SKEWS["ir1"][1]),
-    **LEVERS,
-    **{name: arm for skew, (title, settings) in SKEWS.items() for name, arm in _pair(skew, title, *settings).items()},
-    "bcl-base": Arm("base, BCL", "base", ("method=bcl",)),
-    **_pair("bcl", "BCL", "method=bcl"),
-}
 
 _TABLES = {
     "pilot": Table(
@@ -104,8 +79,11 @@ _TABLES = {
         "test",
     ),
     "levers": Table(
-        ("two-stage", "gh", *LEVERS),
-        (("gh", "two-stage"), *((lever, "two-stage") for lever in LEVERS), *((lever, "gh") for lever in LEVERS)),
+        ("two-stage", "gh", *LEVERS, "batch-128-two-stage", "batch-128-gh"),
+        (
+            *(("gh", "two-stage"), *((lever, "two-stage") for lever in LEVERS), *((lever, "gh") for lever in LEVERS)),
+            *(("batch-128-gh", "batch-128-two-stage"), ("batch-128-gh", "gh")),
+        ),
         "validation",
     ),
     "skew": Table(
@@ -121,7 +99,16 @@ _TABLES = {
         ),
         "test",
     ),
+    "cifar100": _in_threes(
+        *("", *BASELINES),
+        *(stem for ratio in IMBALANCES for stem in (ratio, *(f"{ratio}-{method}" for method in BASELINES))),
+    ),
+    "imagenet-lt": _large("imagenet-lt"),
+    "places-lt": _large("places-lt"),
+    "families": _in_pairs("", *FAMILIES),
 }
+
+# --- scales -----------------------------------------------------------------------------------------------------------
 
 _LARGEST_OF_DIGITS = {"ir1": 37, "ir10": 93, "step": 73}
 _LARGEST_OF_CIFAR = {"ir1": 98, "ir10": 250, "step": 194}
@@ -136,29 +123,72 @@ _SCALES = {
 
 
 def get_table(name: str) -> Table:
+    """Raises InputError for a name that is none, or that of a table without cells."""
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
+    if name in MEASURED:
+        raise InputError(f"The table {name} has no runs; `evensphere reproduce {name}` measures it anew.")
     return _TABLES[name]
 
 
+def scale_of(name: str) -> Scale:
+    """Raises InputError for an unknown name."""
+    if name not in SCALES:
+        raise unknown_name("scale", name, SCALES)
+    return _SCALES[name]
+
+
+def has_scale(table: str, scale: str) -> bool:
+    """Whether a table has cells at that scale: one on a large data set has none between digits and the paper's."""
+    return get_table(table).recipe is None or scale != "small"
+
+
 def table_cells(table: str, scale: str, seeds: int, data: str | None) -> list[Cell]:
-    """The cells of a table in the order to run them. Raises InputError for an unknown name or no seeds."""
-    arms = get_table(table).arms
-    if scale not in SCALES:
-        raise unknown_name("scale", scale, SCALES)
+    """The cells of a table in the order to run them. Raises InputError for an unknown name, no seeds, or a scale that
+    the table does not have."""
+    arms, own_recipe = get_table(table).arms, get_table(table).recipe
+    found = scale_of(scale)
+    check_seeds(seeds)
+    if not has_scale(table, scale):
+        raise InputError(
+            f"The table {table} has no scale {scale}; give --scale paper with --data PATH, the folder of the images, "
+            "or --scale tiny, which checks the machinery on digits."
+        )
+    if own_recipe is not None and scale == "paper":
+        found = found._replace(recipe=own_recipe)
+    return list(_cells(arms, found, seeds, data))
+
+
+def check_seeds(seeds: int) -> None:
+    """Raises InputError for none."""
     if seeds < 1:
         raise InputError(f"{seeds} seeds were given; a table needs at least 1, and 3 for a claim.")
+
+
+def _cells(arms: tuple[str, ...], scale: Scale, seeds: int, data: str | None) -> Iterator[Cell]:
     stems_first = sorted(arms, key=lambda arm: ARMS[arm].branch is not None)
-    return [_cell(arm, _SCALES[scale], seed, data) for seed in range(seeds) for arm in stems_first]
+    for seed in range(seeds):
+        for arm in stems_first:
+            yield _cell(arm, scale, seed, data)
 
 
-def _cell(arm: str, scale: Scale, seed: int, data: str | None) -> Cell:
-    recipe_arm, changes, branch = ARMS[arm][1:]
-    settings = [*scale.settings, f"seed={seed}", *changes]
-    skew = "ir1" if arm == "balanced" else arm.partition("-")[0]
+def _cell(name: str, scale: Scale, seed: int, data: str | None) -> Cell:
+    arm = ARMS[name]
+    settings = [*scale.settings, f"seed={seed}", *arm.settings]
+    skew = "ir1" if name == "balanced" else name.partition("-")[0]
     if skew in scale.largest:
         settings.append(f"data.largest={scale.largest[skew]}")
     if scale.recipe == "digits-lt":  # which digits are rare must not be the same in every run
         settings.append(f"data.seed={seed}")
-    recipe = with_data(get_recipe(scale.recipe, recipe_arm), *([] if data is None else [data])).set(settings)
-    return Cell(f"{arm}-seed{seed}", arm, recipe, None if branch is None else f"{branch}-seed{seed}")
+    recipe = with_data(get_recipe(scale.recipe, arm.recipe_arm), *([] if data is None else [data])).set(settings)
+    branch = None if arm.branch is None else f"{arm.branch}-seed{seed}"
+    return Cell(f"{name}-seed{seed}", name, _at_rate(recipe, arm.rate), branch)
+
+
+def _at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with its learning rates multiplied."""
+    if rate == 1:
+        return recipe
+    options = recipe.schedule.options
+    changed = {name: round(rate * options[name], 6) for name in ("learning_rate", "middle") if name in options}
+    return replace(recipe, schedule=recipe.schedule.replace(**changed))

@@ -1,8 +1,9 @@
-"""A page of headings, paragraphs, tables and pictures, written once and rendered as markdown or as HTML."""
+"""A page of headings, paragraphs, tables and pictures, written once and rendered as markdown, HTML or LaTeX."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -97,3 +98,68 @@ def _html(block: Block, folder: Path) -> str:
             return (
                 f'<figure><img src="data:image/png;base64,{data}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'
             )
+
+
+# --- LaTeX ------------------------------------------------------------------------------------------------------------
+
+# what has a meaning of its own there, and what fonts of seven bits lack
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{"±": r"$\pm$", "°": r"\textdegree{}"},
+}
+
+
+def to_tex(blocks: Sequence[Block], name: str) -> str:
+    """The page's tables, to be read into a document by \\input: floats with booktabs' rules, each with a caption (the
+    heading above it and what its rows are) and the label tab:NAME-1, tab:NAME-2, ...
+
+    Paragraphs become comments, since a document has its own words, and pictures are files beside this one.
+    """
+    lines = ["% \\usepackage{booktabs, adjustbox} before \\begin{document}, then \\input this file", ""]
+    heading, tables = "", 0
+    for block in blocks:
+        match block:
+            case Heading(_, heading):
+                pass
+            case Paragraph(text):
+                lines += [*(f"% {line}" for line in text.splitlines()), ""]
+            case Rows():
+                tables += 1
+                lines += [*_tex_table(block, heading, f"tab:{name}-{tables}"), ""]
+            case Picture(file, caption):
+                lines += [f"% {file}: {' '.join(caption.split())}", ""]
+    return "\n".join(lines)
+
+
+def _tex_table(rows: Rows, heading: str, label: str) -> list[str]:
+    header, *body = ([_tex(cells[0]), *map(_tex_number, cells[1:])] for cells in (rows.header, *rows.rows))
+    what = f"{heading}: {rows.header[0]}" if rows.header[0] else heading
+    return [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(what)}}}",
+        rf"\label{{{label}}}",
+        # never wider or higher than the page, and never blown up
+        r"\begin{adjustbox}{max width=\linewidth, max totalheight=0.9\textheight, keepaspectratio}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"\toprule",
+        f"{' & '.join(header)} \\\\",
+        r"\midrule",
+        *(f"{' & '.join(row)} \\\\" for row in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{adjustbox}",
+        r"\end{table}",
+    ]
+
+
+def _tex(text: str) -> str:
+    escaped = "".join(_ESCAPES.get(sign, sign) for sign in " ".join(text.split()))
+    return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # lest the end of the row above takes it
+
+
+def _tex_number(text: str) -> str:
+    """Signs of numbers as signs, not as hyphens."""
+    return re.sub(r"(?<![\w.})])([+-])(?=\d)", r"$\1$", _tex(text))

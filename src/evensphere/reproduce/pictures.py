@@ -15,13 +15,17 @@ from matplotlib.ticker import ScalarFormatter
 
 from evensphere.disk import atomic_write
 from evensphere.metrics.groups import GROUPS
-from evensphere.reproduce.cells import ARMS
+from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.page import Picture
 from evensphere.reproduce.results import Score, by_seed, paired_difference
 
 # Okabe & Ito's colours; the three arms of every comparison have the report's
 _COLORS = {"base": "#D55E00", "two-stage": "#009E73", "gh": "#0072B2", "balanced": "#8C8C8C"}
 _SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#994F00", "#40B0A6")
+
+_ROW = 0.42  # inches
+_PANELS = 5  # side by side
+_MOST_INSIDE = 6  # names that a legend has room for inside the axes
 
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 
@@ -34,15 +38,43 @@ def contrast_title(pair: tuple[str, str]) -> str:
     return f"{ARMS[pair[0]].title}, against {ARMS[pair[1]].title}"
 
 
+def arms_picture(file: Path, scores: Sequence[Score], metric: str, arms: Sequence[str]) -> Picture:
+    """The arms' accuracies, one panel a column of the table: mean and range over seeds, single seeds faint."""
+    mine = [score for score in scores if score.metric == metric]
+    present = {score.arm for score in mine}
+    arms = [arm for arm in arms if arm in present]  # of an unfinished table, those there are
+    columns = (*GROUPS, "average")
+    figure = Figure(figsize=(11, 1.2 + _ROW * len(arms)), layout="constrained")
+    for panel, column in zip(figure.subplots(1, len(columns), sharey=True), columns, strict=True):
+        for row, arm in enumerate(arms):
+            values = list(by_seed(mine, arm, column).values())
+            if not values:
+                continue
+            color, marker = _kind_look(arm)
+            panel.plot([min(values), max(values)], [-row, -row], color=color, linewidth=1.5, solid_capstyle="butt")
+            panel.plot(values, [-row] * len(values), marker, color=color, alpha=0.3, markeredgewidth=0)
+            panel.plot(fmean(values), -row, marker, color=color)
+        panel.set_title(column)
+        _dress_dots(panel)
+    _name_rows(figure, [ARMS[arm].title for arm in arms])
+    figure.supxlabel("accuracy, % (mean and range over seeds; faint: single seeds)", fontsize=10)
+    _save(figure, file)
+    return Picture(
+        file.name,
+        "The arms by how common the classes were in training. Seeds move arms together: what tells two apart is "
+        "their paired difference.",
+    )
+
+
 def differences_picture(
     file: Path, scores: Sequence[Score], metric: str, contrasts: Sequence[tuple[str, str]]
 ) -> Picture:
     """Paired differences with their 95 % intervals and every seed, one panel a column of the table."""
     mine = [score for score in scores if score.metric == metric]
-    arms = {score.arm for score in mine}
-    contrasts = [pair for pair in contrasts if arms.issuperset(pair)]  # of an unfinished table, those there are
+    seeds_of = {arm: {score.seed for score in mine if score.arm == arm} for pair in contrasts for arm in pair}
+    contrasts = [(one, other) for one, other in contrasts if seeds_of[one] & seeds_of[other]]  # those there are by now
     columns = (*GROUPS, "average")
-    figure = Figure(figsize=(11, 1.4 + 0.55 * len(contrasts)), layout="constrained")
+    figure = Figure(figsize=(11, 1.4 + _ROW * len(contrasts)), layout="constrained")
     for panel, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
         for row, pair in enumerate(contrasts):
             first, second = (by_seed(mine, arm, column) for arm in pair)
@@ -55,28 +87,62 @@ def differences_picture(
             panel.errorbar(difference.mean, -row, xerr=difference.margin, fmt="o", color=color, capsize=4)
         panel.axvline(0, color="#444444", linewidth=0.8)
         panel.set_title(column)
-        panel.grid(axis="x", color="#e4e4e4")
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.tick_params(left=False)
-    figure.axes[0].set_yticks([-row for row in range(len(contrasts))], [contrast_title(pair) for pair in contrasts])
+        _dress_dots(panel)
+    _name_rows(figure, [contrast_title(pair) for pair in contrasts])
     figure.supxlabel("difference in accuracy, points (mean and 95 % interval; faint: single seeds)", fontsize=10)
     _save(figure, file)
     return Picture(file.name, "Differences between arms, paired by seed, by how common the classes were in training.")
 
 
-def curves_picture(file: Path, curves: Curves, stage_change: float | None) -> Picture:
-    """Validation kNN over the epochs: the mean of the seeds, their range shaded."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for arm, by_seed_ in curves.items():
-        _draw_mean(axes, list(by_seed_.values()), _color(arm), ARMS[arm].title)
-    if stage_change is not None:
-        axes.axvline(stage_change, color="#444444", linewidth=0.8, linestyle="--")
-        axes.annotate("GH begins", (stage_change, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
-    _dress(axes, "epoch", "kNN on validation images, %")
-    axes.legend(frameon=False, loc="lower right")
-    _save(figure, file)
+def curves_picture(file: Path, curves: Curves, stage_change: float | None, apart: bool = False) -> Picture:
+    """Validation kNN over the epochs: the mean of the seeds, their range shaded. apart: a panel for each family."""
+    if apart:
+        _draw_families(file, curves, stage_change)
+    else:
+        many = len(curves) > _MOST_INSIDE
+        figure = Figure(figsize=(11 if many else 8, 5.6 if many else 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for arm, by_seed_ in curves.items():
+            _draw_mean(axes, list(by_seed_.values()), _color(arm), ARMS[arm].title)
+        _mark_stage_change(axes, stage_change)
+        _dress(axes, "epoch", "kNN on validation images, %")
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": 9}
+        axes.legend(frameon=False, **(beside if many else {"loc": "lower right"}))
+        _save(figure, file)
     return Picture(file.name, "How the arms learnt: kNN accuracy on validation images, mean and range over seeds.")
+
+
+def _draw_families(file: Path, curves: Curves, stage_change: float | None) -> None:
+    families: dict[str, list[str]] = {}
+    for arm in curves:
+        families.setdefault(ARMS[arm].family, []).append(arm)
+    columns = min(_PANELS, len(families))
+    rows = -(-len(families) // columns)
+    figure = Figure(figsize=(2 + 2.6 * columns, 0.8 + 2.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    drawn: dict[str, Any] = {}
+    for axes, (title, arms) in zip(grid, families.items(), strict=False):
+        for arm in arms:
+            kind = ARMS[arm].recipe_arm
+            _draw_mean(axes, list(curves[arm].values()), _COLORS[kind], kind)
+        _mark_stage_change(axes, stage_change, "")
+        _dress(axes, "", "")
+        axes.set_title(title, fontsize=10)
+        handles, labels = axes.get_legend_handles_labels()
+        drawn |= dict(zip(labels, handles, strict=True))
+    for axes in list(grid):  # the places that are left over
+        axes.set_visible(False)
+    figure.supxlabel("epoch (dashed: GH begins)", fontsize=10)
+    figure.supylabel("kNN on validation images, %", fontsize=10)
+    kinds = {kind: ARMS[kind].title for kind in ("base", "two-stage", "gh") if kind in drawn}
+    figure.legend([drawn[kind] for kind in kinds], kinds.values(), loc="outside upper center", ncols=3, frameon=False)
+    _save(figure, file)
+
+
+def _mark_stage_change(axes: Any, epoch: float | None, words: str = "GH begins") -> None:
+    if epoch is not None:
+        axes.axvline(epoch, color="#444444", linewidth=0.8, linestyle="--")
+        axes.annotate(words, (epoch, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
 
 
 def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
@@ -181,6 +247,20 @@ def _draw_mean(axes: Any, curves: Sequence[Sequence[tuple[float, float]]], color
     axes.fill_between(epochs, [min(c) for c in values], [max(c) for c in values], color=color, alpha=0.15, linewidth=0)
 
 
+def _name_rows(figure: Figure, names: Sequence[str]) -> None:
+    """Of panels that share them, the first on top."""
+    figure.axes[0].set_yticks([-row for row in range(len(names))], names)
+    figure.axes[0].set_ylim(0.4 - max(1, len(names)), 0.6)
+
+
+def _dress_dots(panel: Any) -> None:
+    """Rows without lines of their own."""
+    panel.grid(axis="x", color="#e4e4e4")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(left=False)
+
+
 def _dress(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -191,6 +271,12 @@ def _dress(axes: Any, x: str, y: str) -> None:
 def _color(arm: str) -> str:
     others = [name for name in ARMS if name not in _COLORS]
     return _COLORS.get(arm) or dict(zip(others, cycle(_SPARE_COLORS), strict=False))[arm]
+
+
+def _kind_look(arm: str) -> tuple[str, str]:
+    """Colour and marker of an arm where each row is one: by what it is of a fair comparison."""
+    kind = "balanced" if arm == "balanced" else ARMS[arm].recipe_arm
+    return _COLORS[kind], {"base": "s", "two-stage": "D", "gh": "o", "balanced": "s"}[kind]
 
 
 def _save(figure: Figure, file: Path) -> None:

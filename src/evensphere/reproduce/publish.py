@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evensphere.disk import atomic_write, make_folder, remove
-from evensphere.reproduce import SCALES, TABLES
-from evensphere.reproduce.cells import Cell, get_table, table_cells
+from evensphere.reproduce import MEASURED, SCALES, TABLES
+from evensphere.reproduce.cells import Cell, get_table, has_scale, table_cells
 from evensphere.reproduce.choice import signals_sections
+from evensphere.reproduce.measured import MEASURES
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
 from evensphere.reproduce.rarity import rarity_section
 from evensphere.reproduce.results import collect
@@ -33,6 +34,12 @@ _INTRODUCTION = (
 
 def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
     """Copy what a table's page is made of to archive/SCALE. folder: of its runs, as `reproduce` left it."""
+    if table in MEASURES:
+        for file in MEASURES[table].files(folder):
+            kept_file = archive / scale / file.relative_to(folder)
+            make_folder(kept_file.parent)
+            atomic_write(kept_file, file.read_bytes())
+        return
     for cell in _finished(table, scale, folder):
         run, kept = RunDir(folder / cell.folder), RunDir(archive / scale / cell.folder)
         make_folder(kept.path)
@@ -76,21 +83,33 @@ def publish(archive: Path, docs: Path) -> str:
 
 
 def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block]:
+    """A table's page, with what is written of it by hand; nothing where it has nothing of its own to show."""
+    mine = pictures / f"{scale}-{table}"
+    if table in MEASURES:
+        if not MEASURES[table].files(folder):
+            return []
+        command = f"evensphere reproduce {table} --scale {scale} --seeds {MEASURES[table].seeds(folder)}"
+        return _titled(command, table, folder, MEASURES[table].page(command, folder, mine))
     done = _finished(table, scale, folder)
     if not any(cell.arm in _arms_of_its_own(table) for cell in done):
         return []
-    seeds = len({cell.recipe.seed for cell in done})
+    # seeds count from 0, so this many are asked for to get the last of them; the page says which are there
+    seeds = max(cell.recipe.seed for cell in done) + 1
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
     scores = collect(done, folder, get_table(table).split)
-    rest = table_page(table, command, scores, done, folder, pictures / f"{scale}-{table}")[1:]  # its title is ours
+    return _titled(command, table, folder, table_page(table, command, scores, done, folder, mine))
+
+
+def _titled(command: str, table: str, folder: Path, page: Sequence[Block]) -> list[Block]:
+    """A page under our own title, the words about it first."""
     reading = folder / f"{table}.reading.md"
     words: list[Block] = [Heading(3, "Reading"), Paragraph(reading.read_text().strip())] if reading.exists() else []
-    return [Heading(2, f"`{command}`"), *words, *(_moved(block) for block in rest)]
+    return [Heading(2, f"`{command}`"), *words, *(_moved(block) for block in page[1:])]
 
 
 def _arms_of_its_own(table: str) -> set[str]:
     """The arms that no table before it has: a table of which only shared runs are finished has nothing to say yet."""
-    names = list(TABLES)
+    names = [name for name in TABLES if name not in MEASURED]
     before = {arm for name in names[: names.index(table)] for arm in get_table(name).arms}
     return set(get_table(table).arms) - before
 
@@ -107,7 +126,7 @@ def _moved(block: Block) -> Block:
 
 def _finished(table: str, scale: str, folder: Path) -> Sequence[Cell]:
     """The table's cells that are there with their scores."""
-    if not folder.exists():
+    if not folder.exists() or not has_scale(table, scale):
         return []
     found = [re.fullmatch(r".*-seed(\d+)", run.name) for run in folder.iterdir()]
     seeds = max((int(match[1]) + 1 for match in found if match), default=0)

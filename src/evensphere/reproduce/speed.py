@@ -50,7 +50,7 @@ def speed_section(archive: Path, pictures: Path) -> list[Block]:
         blocks += [
             Heading(2, f"{_title(file)} (`{file.name}`)"),
             *([Paragraph(reading.read_text().strip())] if reading.exists() else []),
-            Paragraph(_measured_on(lines)),
+            Paragraph(measured_on(lines)),
             *_picture(lines, pictures / f"speed-{file.stem}.png", _title(file)),
             _table(lines),
         ]
@@ -76,8 +76,8 @@ def _title(file: Path) -> str:
     return _TITLES.get(kind, file.stem)
 
 
-def _measured_on(lines: Sequence[Line]) -> str:
-    """What all lines have in common."""
+def measured_on(lines: Sequence[Line]) -> str:
+    """What all lines have in common, in a sentence."""
     first = lines[0]
     common = {
         name: first[name] for name in _MEASURED_ON if all(line.get(name) == first.get(name, "") for line in lines)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, TypeVar
 
 from evensphere.report.record import METRICS
 from evensphere.report.wording import capital
-from evensphere.reproduce.cells import ARMS, Cell, get_table
+from evensphere.reproduce.arms import ARMS
+from evensphere.reproduce.cells import Cell, get_table
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
-from evensphere.reproduce.pictures import contrast_title, curves_picture, differences_picture, surrogates_picture
+from evensphere.reproduce.pictures import (
+    arms_picture,
+    contrast_title,
+    curves_picture,
+    differences_picture,
+    surrogates_picture,
+)
 from evensphere.reproduce.results import COLUMNS, Difference, Score, by_seed, paired_difference
 from evensphere.rundir import RunDir, Split
 
@@ -35,9 +42,11 @@ def draw(table: str, scores: Sequence[Score], done: Sequence[Cell], folder: Path
         return pictures.with_name(f"{pictures.name}-{name}.png")
 
     curves = _by_arm(done, folder, _knn_curve)
+    arms, contrasts, *_, apart = get_table(table)
     drawn = [
-        differences_picture(named("differences"), scores, "probe", get_table(table).contrasts),
-        curves_picture(named("curves"), curves, _stage_change(done, folder)),
+        differences_picture(named("differences"), scores, "probe", contrasts),
+        arms_picture(named("arms"), scores, "probe", arms),
+        curves_picture(named("curves"), curves, _stage_change(done, folder), apart),
     ]
     looked_at = [cell for cell in done if RunDir(folder / cell.folder).surrogates_file.exists()]
     looks = _by_arm(looked_at, folder, _looks)
@@ -65,8 +74,9 @@ def _looks(run: RunDir) -> list[dict[str, Any]]:
 
 
 def _stage_change(cells: Sequence[Cell], folder: Path) -> float | None:
-    """The epoch that GH begins after, if there is a run with GH."""
-    recipes = [RunDir(folder / cell.folder).read_recipe()["resolved"] for cell in cells]
+    """The epoch that GH begins after, if there is a run with GH; one in stages has no such epoch."""
+    whole = [cell for cell in cells if cell.recipe.stages is None]
+    recipes = [RunDir(folder / cell.folder).read_recipe()["resolved"] for cell in whole]
     found = [one["warm_up_steps"] / one["steps_per_epoch"] for one in recipes if one["warm_up_steps"] is not None]
     return found[0] if found else None
 
@@ -87,24 +97,36 @@ def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence
 
 
 def _provenance(scores: Sequence[Score], split: Split) -> str:
-    seeds = len({score.seed for score in scores})
     recipes, devices = ({getattr(score, field) for score in scores} for field in ("recipe", "device"))
-    claim = "" if seeds >= 3 else " Fewer than three seeds: no claim can rest on it."
+    seeds = {arm: {score.seed for score in scores if score.arm == arm} for arm in {score.arm for score in scores}}
+    every = set().union(*seeds.values())
+    partly = "" if all(own == every for own in seeds.values()) else "; not every arm has all of them"
+    claim = "" if len(every) >= 3 else " Fewer than three seeds: no claim can rest on it."
     return (
-        f"Recipe {', '.join(sorted(recipes))} on {', '.join(sorted(devices))}; {seeds} seed(s). Accuracy in % on "
+        f"Recipe {', '.join(sorted(recipes))} on {', '.join(sorted(devices))}; {len(every)} seed(s), {ranges(every)}"
+        f"{partly}. Accuracy in % on "
         f"{split} images, mean ± standard deviation over seeds; std is that of the three group means (ddof 0). "
-        "Differences are paired by seed, with 95 % intervals; below each, the smallest true difference that so many "
-        f"seeds would find four times in five.{claim}"
+        "Differences are paired by seed, over the pairs that both arms have, with 95 % intervals; below each, the "
+        f"smallest true difference that so many pairs would find four times in five.{claim}"
     )
+
+
+def ranges(numbers: Collection[int]) -> str:
+    """Whole numbers in words: "0-2, 5"."""
+    starts = [number for number in sorted(numbers) if number - 1 not in numbers]
+    ends = [number for number in sorted(numbers) if number + 1 not in numbers]
+    return ", ".join(f"{one}-{other}" if one < other else f"{one}" for one, other in zip(starts, ends, strict=True))
 
 
 def _arm_rows(scores: Sequence[Score], arms: Sequence[str]) -> Rows:
     rows = []
     for arm in arms:
-        cells = [_spread(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
+        cells = [spell_mean(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
         seconds = {score.seed: score.seconds for score in scores if score.arm == arm and score.seconds is not None}
-        if seconds:
-            rows.append([ARMS[arm].title, *cells, str(len(seconds)), f"{mean(seconds.values()) / 60:.1f}"])
+        seeds = {score.seed for score in scores if score.arm == arm}
+        if seeds:
+            minutes = f"{mean(seconds.values()) / 60:.1f}" if seconds else "-"
+            rows.append([ARMS[arm].title, *cells, f"{len(seeds)} ({ranges(seeds)})", minutes])
     return Rows(["arm", *COLUMNS, "seeds", "minutes"], rows)
 
 
@@ -113,18 +135,19 @@ def _difference_rows(scores: Sequence[Score], contrasts: Sequence[tuple[str, str
     for pair in contrasts:
         found = [paired_difference(*(by_seed(scores, arm, column) for arm in pair)) for column in COLUMNS]
         if any(found):
-            rows.append([contrast_title(pair), *map(_spell, found)])
-            rows.append(["smallest detectable", *map(_spell_detectable, found)])
-    return Rows(["difference, in points", *COLUMNS], rows)
+            pairs = max(difference.seeds for difference in found if difference is not None)
+            rows.append([contrast_title(pair), *map(spell_difference, found), str(pairs)])
+            rows.append(["smallest detectable", *map(spell_detectable, found), ""])
+    return Rows(["difference, in points", *COLUMNS, "pairs"], rows)
 
 
-def _spread(values: list[float]) -> str:
+def spell_mean(values: list[float]) -> str:
     if not values:
         return "-"
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def _spell(difference: Difference | None) -> str:
+def spell_difference(difference: Difference | None) -> str:
     if difference is None:
         return "-"
     if difference.margin is None:
@@ -133,5 +156,5 @@ def _spell(difference: Difference | None) -> str:
     return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _spell_detectable(difference: Difference | None) -> str:
+def spell_detectable(difference: Difference | None) -> str:
     return "-" if difference is None or difference.detectable is None else f"{difference.detectable:.2f}"
