@@ -21,10 +21,22 @@ def run(
     seeds: Annotated[int, typer.Option(help="Runs of each arm; 3 for a claim.")] = 3,
     data: Annotated[str | None, typer.Option(help="Where the scale's data set lies.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: runs/reproduce/SCALE].")] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="For transfer: labelled images to score on, a folder with train and test (and val) inside or one of "
+            "class folders; repeat for several.",
+        ),
+    ] = None,
+    no_train: Annotated[
+        bool,
+        typer.Option("--no-train", help="Make the table of the cells that are trained and scored, and train no other."),
+    ] = False,
 ) -> None:
     """Run a table of experiments. Interrupted, the same command goes on; in a second terminal it shares the work."""
     from evensphere.reproduce.run import reproduce
 
-    folder = reproduce(table, scale, seeds, data, out, plain_console(stderr=True))
+    folder = reproduce(table, scale, seeds, data, out, plain_console(stderr=True), to or (), no_train)
     say((folder / f"{table}.md").read_text())
     say(f"Written: {folder / f'{table}.html'}, {table}.md, {table}.parquet and, run by run, {table}-runs.html")

@@ -2,6 +2,10 @@
 
     cells       which runs a table is made of, at which scale
     run         run them, resumable cell by cell, by as many processes as like
+    measures    what some tables ask of a finished run beyond its scores, made once and kept in its folder
+    uniformity, transfer, supervised, population    these tables' numbers and pages, made of rows
+    rows        arms and differences of any number that has seeds
+    pages       which file makes a table's page
     surrogates  what GH's surrogate labels knew of the classes, at every kept checkpoint
     signals     what each kept checkpoint says without labels, and how good it is: a command of its own
     choice      which of these signals deserve to choose checkpoints; what regions know of classes
@@ -21,6 +25,10 @@ TABLES = {
     "skew": "how does it depend on the imbalance? GH and its control on four data sets of one size",
     "methods": "SimCLR and BCL, three arms each",
     "levers": "GH's settings one at a time, branched off the pilot's first stages, scored on validation images only",
+    "uniformity": "how classes lie on the sphere (the paper's two measures) and what clusters know of them",
+    "transfer": "the frozen encoders on other labelled images (--to NAME=PATH)",
+    "supervised": "whole encoders fine-tuned on long-tailed labels, against the same network from scratch",
+    "population": "what pi learns over time",
 }
 
 SCALES = {

@@ -123,6 +123,16 @@ _TABLES = {
     ),
 }
 
+# tables of measures (see reproduce/measures.py), of the same runs
+_MEASURED_ARMS = ("base", "two-stage", "gh", "balanced", "bcl-base", "bcl-two-stage", "bcl-gh")
+_MEASURED_CONTRASTS = (("gh", "two-stage"), ("gh", "base"), ("bcl-gh", "bcl-two-stage"))
+_TABLES |= {
+    "uniformity": Table(_MEASURED_ARMS, _MEASURED_CONTRASTS, "test"),
+    "transfer": Table(_MEASURED_ARMS, _MEASURED_CONTRASTS, "test"),
+    "supervised": Table(("two-stage", "gh"), (("gh", "two-stage"),), "test"),
+    "population": Table(("gh",), (), "test"),
+}
+
 _LARGEST_OF_DIGITS = {"ir1": 37, "ir10": 93, "step": 73}
 _LARGEST_OF_CIFAR = {"ir1": 98, "ir10": 250, "step": 194}
 

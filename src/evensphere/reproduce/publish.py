@@ -16,11 +16,11 @@ from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.reproduce import SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.choice import signals_sections
+from evensphere.reproduce.measures import MEASURED, is_measured
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
+from evensphere.reproduce.pages import page_of, scores_of
 from evensphere.reproduce.rarity import rarity_section
-from evensphere.reproduce.results import collect
 from evensphere.reproduce.speed import speed_section
-from evensphere.reproduce.summary import table_page
 from evensphere.rundir import RunDir
 
 _ENVIRONMENT = ("python", "packages", "device", "threads", "processes", "revision")
@@ -40,7 +40,8 @@ def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
         recipe["data"]["options"].pop("path", None)  # where things lay on somebody's machine is nobody's business
         kept.write_json(kept.recipe_file, recipe)
         kept.write_json(kept.environment_file, {name: environment[name] for name in _ENVIRONMENT})
-        for file in (run.timing_file, run.evaluation_file, run.validation_file, run.surrogates_file):
+        scored = (run.timing_file, run.evaluation_file, run.validation_file, run.surrogates_file)
+        for file in (*scored, *run.transfer_files().values()):
             if file.exists():
                 atomic_write(kept.path / file.name, file.read_bytes())
         remove(kept.metrics_file)
@@ -77,12 +78,12 @@ def publish(archive: Path, docs: Path) -> str:
 
 def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block]:
     done = _finished(table, scale, folder)
-    if not any(cell.arm in _arms_of_its_own(table) for cell in done):
+    if not any(table in MEASURED or cell.arm in _arms_of_its_own(table) for cell in done):
         return []
-    seeds = len({cell.recipe.seed for cell in done})
+    seeds = 1 + max(cell.recipe.seed for cell in done)
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
-    scores = collect(done, folder, get_table(table).split)
-    rest = table_page(table, command, scores, done, folder, pictures / f"{scale}-{table}")[1:]  # its title is ours
+    scores = scores_of(table, done, folder)
+    rest = page_of(table, command, scores, done, folder, pictures / f"{scale}-{table}")[1:]  # its title is ours
     reading = folder / f"{table}.reading.md"
     words: list[Block] = [Heading(3, "Reading"), Paragraph(reading.read_text().strip())] if reading.exists() else []
     return [Heading(2, f"`{command}`"), *words, *(_moved(block) for block in rest)]
@@ -106,14 +107,17 @@ def _moved(block: Block) -> Block:
 
 
 def _finished(table: str, scale: str, folder: Path) -> Sequence[Cell]:
-    """The table's cells that are there with their scores."""
+    """The table's cells that are there with their scores, and with what it measures."""
     if not folder.exists():
         return []
     found = [re.fullmatch(r".*-seed(\d+)", run.name) for run in folder.iterdir()]
     seeds = max((int(match[1]) + 1 for match in found if match), default=0)
     split = get_table(table).split
     cells = table_cells(table, scale, seeds, None) if seeds else []
-    return [cell for cell in cells if RunDir(folder / cell.folder).results_file(split).exists()]
+    scored = [cell for cell in cells if RunDir(folder / cell.folder).results_file(split).exists()]
+    if table not in MEASURED:
+        return scored
+    return [cell for cell in scored if is_measured(RunDir(folder / cell.folder), table)]
 
 
 if __name__ == "__main__":
