@@ -112,10 +112,10 @@ def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
     )
 
 
-def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float]]]) -> Picture:
+def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float]]], begins: float) -> Picture:
     """Three panels over the epochs: how diverse pi is, how far it moves, what the surrogate labels know.
 
-    courses: of each seed, see reproduce.population.course_of_pi.
+    courses: of each seed, see reproduce.population.course_of_pi. begins: the epoch that GH begins after.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     diversity, movement, information = figure.subplots(1, 3)
@@ -133,8 +133,11 @@ def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float
     _draw_mean(information, [_track(course, "nmi_chance") for course in courses], "#444444", "by chance")
     _dress(information, "epoch", "NMI with the classes")
     information.set_ylim(bottom=0)
-    for axes in (diversity, information):
-        axes.legend(frameon=False, loc="lower right" if axes is diversity else "upper left")
+    for axes in (diversity, movement, information):
+        axes.axvline(begins, color="#444444", linewidth=0.8, linestyle="--")
+    movement.annotate("GH begins", (begins, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
+    diversity.legend(frameon=False, loc="lower left")
+    information.legend(frameon=False, loc="upper left")
     _save(figure, file)
     return Picture(
         file.name,

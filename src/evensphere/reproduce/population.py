@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evensphere.reproduce.cells import Cell
-from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
+from evensphere.reproduce.page import Block, Heading, Paragraph, Rows
 from evensphere.reproduce.pictures import population_picture
 from evensphere.reproduce.results import Score
 from evensphere.reproduce.rows import seeds_of, spread
@@ -85,6 +85,8 @@ def population_page(
 ) -> list[Block]:
     """pictures: where PNGs go, as PICTURES-NAME.png."""
     courses = [course_of_pi(RunDir(folder / cell.folder)) for cell in cells]
+    resolved = RunDir(folder / cells[0].folder).read_recipe()["resolved"]
+    begins = resolved["warm_up_steps"] / resolved["steps_per_epoch"]
     return [
         Heading(1, command),
         Paragraph(
@@ -93,17 +95,11 @@ def population_page(
             "total variation between pi and the one before it, the share of the images that would have to change their "
             "region; pi is recomputed at some checkpoints only. NMI: normalised mutual information of surrogate labels "
             "and classes of the training images, and what labels dealt out at random have. "
-            f"{_beginning(cells, folder)}"
+            f"GH begins after epoch {begins:g}; before that pi does not act, and what it would be is shown."
         ),
-        _picture(courses, pictures),
+        population_picture(pictures.with_name(f"{pictures.name}-pi.png"), courses, begins),
         _rows(courses),
     ]
-
-
-def _beginning(cells: Sequence[Cell], folder: Path) -> str:
-    resolved = RunDir(folder / cells[0].folder).read_recipe()["resolved"]
-    epoch = resolved["warm_up_steps"] / resolved["steps_per_epoch"]
-    return f"GH begins after epoch {epoch:g}; before that pi does not act, and what it would be is shown."
 
 
 def _rows(courses: Sequence[Sequence[dict[str, float]]]) -> Rows:
@@ -124,7 +120,3 @@ def _rows(courses: Sequence[Sequence[dict[str, float]]]) -> Rows:
         for epoch, records in sorted(by_epoch.items())
     ]
     return Rows(["epoch", *_COLUMNS, "seeds"], rows)
-
-
-def _picture(courses: Sequence[Sequence[dict[str, float]]], pictures: Path) -> Picture:
-    return population_picture(pictures.with_name(f"{pictures.name}-pi.png"), courses)

@@ -157,8 +157,8 @@ def transfer_page(command: str, scores: Sequence[Score], cells: Sequence[Cell], 
             f"{seeds_of(scores)} Frozen encoders, pretrained on the recipe's long-tailed images, on labelled images of "
             "another kind: a probe fitted on their training part, its regularisation chosen on their validation part, "
             "and kNN; accuracy in % on their test part, which is scored once. Mean over classes: every class counts "
-            f"the same. {PAIRED} The row 'other images too' has intervals of the same difference for other seeds and other "
-            "test images of these classes at once. Untrained: the same network before training."
+            f"the same. {PAIRED} The row 'other images too' has intervals of the same difference for other seeds and "
+            "other test images of these classes at once. Untrained: the same network before training."
         ),
     ]
     for target in sorted({target for found in contents.values() for target in found}):

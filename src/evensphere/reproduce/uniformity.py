@@ -77,9 +77,9 @@ def uniformity_page(command: str, scores: Sequence[Score], pictures: Path) -> li
             f"{seeds_of(scores)} Of the frozen encoder's features of test images, scaled to unit length: distances "
             "between the mean directions of classes, in [0, 2], larger is more uniform; 100 classes that lie as far "
             "from each other as can be have 1.421 in both measures. NMI: normalised mutual information with the "
-            "classes, in [0, 1], of as many k-means clusters as there are classes, and of GH's surrogate labels of the training "
-            "images at the end (the control is seen through GH's anchors); the adjusted Rand index is 0 by chance. "
-            f"{PAIRED}"
+            "classes, in [0, 1], of as many k-means clusters as there are classes, and of GH's surrogate labels of the "
+            "training images at the end (the control is seen through GH's anchors); the adjusted Rand index is 0 by "
+            f"chance. {PAIRED}"
         ),
         *_picture(scores, pictures),
     ]
