@@ -136,8 +136,8 @@ def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float
     for axes in (diversity, movement, information):
         axes.axvline(begins, color="#444444", linewidth=0.8, linestyle="--")
     movement.annotate("GH begins", (begins, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
-    diversity.legend(frameon=False, loc="lower left")
-    information.legend(frameon=False, loc="upper left")
+    diversity.legend(frameon=False, loc="lower right")
+    information.legend(frameon=False, loc="center right")
     _save(figure, file)
     return Picture(
         file.name,
