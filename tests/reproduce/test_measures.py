@@ -294,7 +294,12 @@ def test_a_run_that_was_not_looked_back_at_is(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_kept_of_measured_runs_makes_the_same_rows(folder: Path, pictures: Path, tmp_path: Path) -> None:
-    tables = {"uniformity": [], "transfer": [f"shop={pictures}"], "supervised": [], "population": []}
+    tables: dict[str, list[str]] = {
+        "uniformity": [],
+        "transfer": [f"shop={pictures}"],
+        "supervised": [],
+        "population": [],
+    }
     for table, to in tables.items():
         reproduce(table, "tiny", seeds=1, out=folder, to=to, no_train=True)
         keep(table, "tiny", folder, tmp_path / "archive")
