@@ -9,6 +9,7 @@ is there and add their own file. Nothing here imports torch, so the command line
     RUN/stages/               the runs that a run in stages is made of
     RUN/diagnosis.json, .html what can be said without labels (see `evensphere diagnose`)
     RUN/surrogates.json       what GH's surrogate labels knew of the classes (runs of a table only)
+    RUN/transfer-NAME.json    what the encoder is worth on other labelled images (runs of a table only)
     RUN/timing.json           seconds spent training
     RUN/trackers.json         what W&B knows the run by; RUN/tensorboard, RUN/wandb: what trackers write (--track)
     RUN/validation.json       the same metrics on validation images, by which settings are chosen
@@ -124,6 +125,15 @@ class RunDir:
     def predictions_file(self, split: Split) -> Path:
         """Where what was predicted for each image of that split is written."""
         return self.path / ("predictions.parquet" if split == "test" else f"{split}-predictions.parquet")
+
+    def transfer_file(self, target: str) -> Path:
+        """Where the scores on other labelled images, called `target`, are written."""
+        return self.path / f"transfer-{target}.json"
+
+    def transfer_files(self) -> dict[str, Path]:
+        """Those that are there, by the name of the target."""
+        found = sorted(self.path.glob("transfer-*.json"))
+        return {file.stem.removeprefix("transfer-"): file for file in found}
 
     def read_results(self, split: Split, encoder: Which = "last") -> dict[str, Any]:
         """The metrics of an encoder on a split, empty where there are none (or none that can be read)."""

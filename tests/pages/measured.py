@@ -59,7 +59,9 @@ def recipe_of(cell: str) -> dict[str, Any]:
 
 def own_images(first: str, second: str, metric: str) -> Interval:
     """How far one setting of benchmarks/own_images.py is ahead of another. first, second: such as "batch 16: no GH"."""
-    found = [{one["seed"]: one[metric] for one in lines("own-images.jsonl") if one["what"] == w} for w in (first, second)]
+    found = [
+        {one["seed"]: one[metric] for one in lines("own-images.jsonl") if one["what"] == w} for w in (first, second)
+    ]
     return _interval(paired_difference(*found))
 
 

@@ -10,12 +10,12 @@ from evensphere.errors import InputError
 from evensphere.methods import METHOD_INFO
 from evensphere.recipes.recipe import get_recipe
 from evensphere.recipes.run import evaluate, train
-from evensphere.reproduce import MEASURED, SCALES, TABLES
+from evensphere.reproduce import DIRECT, SCALES, TABLES
 from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.cells import Cell, get_table, has_scale, table_cells
 from evensphere.reproduce.run import reproduce
 
-TRAINED = [table for table in TABLES if table not in MEASURED]
+TRAINED = [table for table in TABLES if table not in DIRECT]
 
 
 def by_arm(table: str, scale: str) -> dict[str, Cell]:

@@ -87,8 +87,8 @@ def auto_num_anchors(num_samples: int | None, dim: int) -> int:
     """K for data of this size: the paper's 100 where it fits, at least 50 images to a region.
 
     A region that holds a handful of images has a share that is mostly noise. K stays within the D+1 directions that can
-    be equally far from each other. The batch does not bound it: with batches of 16, a quarter of the batch was far worse
-    than the number that suits the data (docs/choosing.md).
+    be equally far from each other. The batch does not bound it: with batches of 16, a quarter of the batch was far
+    worse than the number that suits the data (docs/choosing.md).
     """
     bounds = [100, dim + 1]
     if num_samples is not None:

@@ -55,8 +55,9 @@ def class_geometry(banks: Banks, neighbours: int = 10) -> dict[str, Any]:
     """How the centroids of the test classes lie, by group. Classes without test images are left out.
 
     Returns "inter_class_uniformity" and "neighborhood_uniformity" (of `neighbours` classes, or all there are): means
-    over the classes of each group, None for a group without any, and their average; "centroid_spectrum";
-    "largest_cosine": between two centroids.
+    over the classes of each group, None for a group without any, and their average; the same names with "_per_class":
+    a list over all classes, None for one without test images; "centroid_spectrum"; "largest_cosine": between two
+    centroids.
     """
     check_banks(banks)
     tested = banks.test.labels.unique()
@@ -70,10 +71,18 @@ def class_geometry(banks: Banks, neighbours: int = 10) -> dict[str, Any]:
         means = {name: float(values[chosen].mean()) if chosen.any() else None for name, chosen in members.items()}
         return {**means, "average": float(values.mean())}
 
+    def per_class(values: Tensor) -> list[float | None]:
+        known = dict(zip(tested.tolist(), values.tolist(), strict=True))
+        return [known.get(c) for c in range(len(groups))]
+
     cosines = (centroids @ centroids.T).fill_diagonal_(-1)
+    spread = inter_class_uniformity(centroids)
+    near = neighborhood_uniformity(centroids, min(neighbours, len(tested) - 1))
     return {
-        "inter_class_uniformity": by_group(inter_class_uniformity(centroids)),
-        "neighborhood_uniformity": by_group(neighborhood_uniformity(centroids, min(neighbours, len(tested) - 1))),
+        "inter_class_uniformity": by_group(spread),
+        "inter_class_uniformity_per_class": per_class(spread),
+        "neighborhood_uniformity": by_group(near),
+        "neighborhood_uniformity_per_class": per_class(near),
         "centroid_spectrum": centroid_spectrum(centroids).tolist(),
         "largest_cosine": float(cosines.max()),
     }

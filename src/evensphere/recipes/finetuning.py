@@ -39,6 +39,7 @@ def finetune_run(
     tuning: Tuning | None = None,
     console: Console | None = None,
     trust: bool = False,
+    scratch: bool = True,
 ) -> dict[str, Any]:
     """Fine-tune a run's finished encoder, and the same network from its first weights, on the labels of the images that
     it was pretrained on, and score both on the test images.
@@ -46,6 +47,8 @@ def finetune_run(
     The results join RUN/eval.json as "finetune_METHOD" and "scratch_METHOD" (see `engine.finetune.METHODS`) and are
     returned; so do the predictions. data: other labelled images, see `recipes.run.evaluate`; those that are for
     validation or test are not trained on. trust: whether code of the user's own, which the run's recipe names, may run.
+    scratch: whether the network from its first weights is trained too; it is the same for all runs of a seed that have
+    the same images, views and backbone.
     """
     console, tuning = console or Console(quiet=True), tuning or Tuning()
     folder = RunDir.existing(run)
@@ -61,17 +64,17 @@ def finetune_run(
     classes = len(splits.train_counts() or ())
     loader = Loader(source, tuning.batch_size, seen, tuning.seed, recipe.workers)
     device = Fabric(accelerator="auto", devices=1).device
-    scratch = build_encoder(recipe, source.channels)
     trained = build_encoder(recipe, source.channels)
     load_encoder(folder, trained)
+    encoders = {"finetune": trained, **({"scratch": build_encoder(recipe, source.channels)} if scratch else {})}
 
     def banks_of(encoder: nn.Module) -> Banks:
         return build_banks(encoder, splits._replace(probe=source), plain)
 
     results: dict[str, Any] = {}
     with _bar(console) as bar:
-        task = bar.add_task("Fine-tuning", total=2 * steps(loader, tuning))
-        for name, encoder in (("finetune", trained), ("scratch", scratch)):
+        task = bar.add_task("Fine-tuning", total=len(encoders) * steps(loader, tuning))
+        for name, encoder in encoders.items():
             bar.update(task, description="Fine-tuning the encoder" if name == "finetune" else "From scratch")
             found = finetune(
                 encoder.to(device), loader, seen, labels, classes, banks_of, tuning, lambda: bar.update(task, advance=1)

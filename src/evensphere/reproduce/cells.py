@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from evensphere.errors import InputError, unknown_name
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.reproduce import MEASURED, SCALES, TABLES
+from evensphere.reproduce import DIRECT, SCALES, TABLES
 from evensphere.reproduce.arms import ARMS, BASELINES, FAMILIES, IMBALANCES, LEVERS, SKEWS
 from evensphere.rundir import Split
 
@@ -108,6 +108,16 @@ _TABLES = {
     "families": _in_pairs("", *FAMILIES),
 }
 
+# tables of measures (see reproduce/measures.py), of the same runs
+_MEASURED_ARMS = ("base", "two-stage", "gh", "balanced", "bcl-base", "bcl-two-stage", "bcl-gh")
+_MEASURED_CONTRASTS = (("gh", "two-stage"), ("gh", "base"), ("bcl-gh", "bcl-two-stage"))
+_TABLES |= {
+    "uniformity": Table(_MEASURED_ARMS, _MEASURED_CONTRASTS, "test"),
+    "transfer": Table(_MEASURED_ARMS, _MEASURED_CONTRASTS, "test"),
+    "supervised": Table(("two-stage", "gh"), (("gh", "two-stage"),), "test"),
+    "population": Table(("gh",), (), "test"),
+}
+
 # --- scales -----------------------------------------------------------------------------------------------------------
 
 _LARGEST_OF_DIGITS = {"ir1": 37, "ir10": 93, "step": 73}
@@ -126,7 +136,7 @@ def get_table(name: str) -> Table:
     """Raises InputError for a name that is none, or that of a table without cells."""
     if name not in TABLES:
         raise unknown_name("table", name, TABLES)
-    if name in MEASURED:
+    if name in DIRECT:
         raise InputError(f"The table {name} has no runs; `evensphere reproduce {name}` measures it anew.")
     return _TABLES[name]
 

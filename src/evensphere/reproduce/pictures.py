@@ -67,9 +67,13 @@ def arms_picture(file: Path, scores: Sequence[Score], metric: str, arms: Sequenc
 
 
 def differences_picture(
-    file: Path, scores: Sequence[Score], metric: str, contrasts: Sequence[tuple[str, str]]
+    file: Path,
+    scores: Sequence[Score],
+    metric: str,
+    contrasts: Sequence[tuple[str, str]],
+    of: str = "difference in accuracy, points",
 ) -> Picture:
-    """Paired differences with their 95 % intervals and every seed, one panel a column of the table."""
+    """Paired differences with their 95 % intervals and every seed, one panel a column of the table. of: the axis."""
     mine = [score for score in scores if score.metric == metric]
     seeds_of = {arm: {score.seed for score in mine if score.arm == arm} for pair in contrasts for arm in pair}
     contrasts = [(one, other) for one, other in contrasts if seeds_of[one] & seeds_of[other]]  # those there are by now
@@ -89,7 +93,7 @@ def differences_picture(
         panel.set_title(column)
         _dress_dots(panel)
     _name_rows(figure, [contrast_title(pair) for pair in contrasts])
-    figure.supxlabel("difference in accuracy, points (mean and 95 % interval; faint: single seeds)", fontsize=10)
+    figure.supxlabel(f"{of} (mean and 95 % interval; faint: single seeds)", fontsize=10)
     _save(figure, file)
     return Picture(file.name, "Differences between arms, paired by seed, by how common the classes were in training.")
 
@@ -171,6 +175,40 @@ def surrogates_picture(file: Path, looks: LooksBack) -> Picture:
         file.name,
         "What the surrogate labels know: their information about the classes; region sizes against class sizes at the "
         "end; how many images stand in a region that their own class owns; the two losses' gradients on the encoder.",
+    )
+
+
+def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float]]], begins: float) -> Picture:
+    """Three panels over the epochs: how diverse pi is, how far it moves, what the surrogate labels know.
+
+    courses: of each seed, see reproduce.population.course_of_pi. begins: the epoch that GH begins after.
+    """
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    diversity, movement, information = figure.subplots(1, 3)
+    _draw_mean(diversity, [_track(course, "effective_regions") for course in courses], _color("gh"), "regions (pi)")
+    classes = [_track(course, "effective_classes") for course in courses]
+    _draw_mean(diversity, classes, "#444444", "classes")
+    _dress(diversity, "epoch", "effective number")
+    diversity.set_ylim(bottom=0)
+    moves = [[(record["epoch"], 100 * record["moved"]) for record in course if "moved" in record] for course in courses]
+    _draw_mean(movement, moves, _color("gh"), "pi")
+    _dress(movement, "epoch", "moved since the last pi, % of the images")
+    movement.set_ylim(bottom=0)
+    movement.set_xlim(diversity.get_xlim())
+    _draw_mean(information, [_track(course, "nmi") for course in courses], _color("gh"), "surrogate labels")
+    _draw_mean(information, [_track(course, "nmi_chance") for course in courses], "#444444", "by chance")
+    _dress(information, "epoch", "NMI with the classes")
+    information.set_ylim(bottom=0)
+    for axes in (diversity, movement, information):
+        axes.axvline(begins, color="#444444", linewidth=0.8, linestyle="--")
+    movement.annotate("GH begins", (begins, 1), xycoords=("data", "axes fraction"), xytext=(4, -12), **_OFFSET)
+    diversity.legend(frameon=False, loc="lower right")
+    information.legend(frameon=False, loc="center right")
+    _save(figure, file)
+    return Picture(
+        file.name,
+        "What pi learns: the effective number of its regions against that of the classes; the share of the images that "
+        "moved from one pi to the next; what the surrogate labels know of the classes. Mean and range over seeds.",
     )
 
 

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evensphere.disk import atomic_write, make_folder, remove
-from evensphere.reproduce import MEASURED, SCALES, TABLES
+from evensphere.reproduce import DIRECT, SCALES, TABLES
 from evensphere.reproduce.cells import Cell, get_table, has_scale, table_cells
 from evensphere.reproduce.choice import signals_sections
-from evensphere.reproduce.measured import MEASURES
+from evensphere.reproduce.direct import DIRECT_TABLES
+from evensphere.reproduce.measures import MEASURED, is_measured
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
+from evensphere.reproduce.pages import page_of, scores_of
 from evensphere.reproduce.rarity import rarity_section
-from evensphere.reproduce.results import collect
 from evensphere.reproduce.speed import speed_section
-from evensphere.reproduce.summary import table_page
 from evensphere.rundir import RunDir
 
 _ENVIRONMENT = ("python", "packages", "device", "threads", "processes", "revision")
@@ -34,8 +34,8 @@ _INTRODUCTION = (
 
 def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
     """Copy what a table's page is made of to archive/SCALE. folder: of its runs, as `reproduce` left it."""
-    if table in MEASURES:
-        for file in MEASURES[table].files(folder):
+    if table in DIRECT_TABLES:
+        for file in DIRECT_TABLES[table].files(folder):
             kept_file = archive / scale / file.relative_to(folder)
             make_folder(kept_file.parent)
             atomic_write(kept_file, file.read_bytes())
@@ -47,7 +47,8 @@ def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
         recipe["data"]["options"].pop("path", None)  # where things lay on somebody's machine is nobody's business
         kept.write_json(kept.recipe_file, recipe)
         kept.write_json(kept.environment_file, {name: environment[name] for name in _ENVIRONMENT})
-        for file in (run.timing_file, run.evaluation_file, run.validation_file, run.surrogates_file):
+        scored = (run.timing_file, run.evaluation_file, run.validation_file, run.surrogates_file)
+        for file in (*scored, *run.transfer_files().values()):
             if file.exists():
                 atomic_write(kept.path / file.name, file.read_bytes())
         remove(kept.metrics_file)
@@ -85,19 +86,19 @@ def publish(archive: Path, docs: Path) -> str:
 def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block]:
     """A table's page, with what is written of it by hand; nothing where it has nothing of its own to show."""
     mine = pictures / f"{scale}-{table}"
-    if table in MEASURES:
-        if not MEASURES[table].files(folder):
+    if table in DIRECT_TABLES:
+        if not DIRECT_TABLES[table].files(folder):
             return []
-        command = f"evensphere reproduce {table} --scale {scale} --seeds {MEASURES[table].seeds(folder)}"
-        return _titled(command, table, folder, MEASURES[table].page(command, folder, mine))
+        command = f"evensphere reproduce {table} --scale {scale} --seeds {DIRECT_TABLES[table].seeds(folder)}"
+        return _titled(command, table, folder, DIRECT_TABLES[table].page(command, folder, mine))
     done = _finished(table, scale, folder)
-    if not any(cell.arm in _arms_of_its_own(table) for cell in done):
+    if not any(table in MEASURED or cell.arm in _arms_of_its_own(table) for cell in done):
         return []
     # seeds count from 0, so this many are asked for to get the last of them; the page says which are there
     seeds = max(cell.recipe.seed for cell in done) + 1
     command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
-    scores = collect(done, folder, get_table(table).split)
-    return _titled(command, table, folder, table_page(table, command, scores, done, folder, mine))
+    scores = scores_of(table, done, folder)
+    return _titled(command, table, folder, page_of(table, command, scores, done, folder, mine))
 
 
 def _titled(command: str, table: str, folder: Path, page: Sequence[Block]) -> list[Block]:
@@ -109,7 +110,7 @@ def _titled(command: str, table: str, folder: Path, page: Sequence[Block]) -> li
 
 def _arms_of_its_own(table: str) -> set[str]:
     """The arms that no table before it has: a table of which only shared runs are finished has nothing to say yet."""
-    names = [name for name in TABLES if name not in MEASURED]
+    names = [name for name in TABLES if name not in DIRECT]
     before = {arm for name in names[: names.index(table)] for arm in get_table(name).arms}
     return set(get_table(table).arms) - before
 
@@ -125,14 +126,17 @@ def _moved(block: Block) -> Block:
 
 
 def _finished(table: str, scale: str, folder: Path) -> Sequence[Cell]:
-    """The table's cells that are there with their scores."""
+    """The table's cells that are there with their scores, and with what it measures."""
     if not folder.exists() or not has_scale(table, scale):
         return []
     found = [re.fullmatch(r".*-seed(\d+)", run.name) for run in folder.iterdir()]
     seeds = max((int(match[1]) + 1 for match in found if match), default=0)
     split = get_table(table).split
     cells = table_cells(table, scale, seeds, None) if seeds else []
-    return [cell for cell in cells if RunDir(folder / cell.folder).results_file(split).exists()]
+    scored = [cell for cell in cells if RunDir(folder / cell.folder).results_file(split).exists()]
+    if table not in MEASURED:
+        return scored
+    return [cell for cell in scored if is_measured(RunDir(folder / cell.folder), table)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables that train no cells, by name: what measures each of them, and what makes its page of what was measured."""
+"""The tables without runs, by name: what measures each of them, and what makes its page of what was measured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from evensphere.reproduce import MEASURED
+from evensphere.reproduce import DIRECT
 from evensphere.reproduce.circles import measure_toy, seeds_of_toy, toy_files, toy_page
 from evensphere.reproduce.cost import cost_files, cost_page, measure_cost, seeds_of_cost
 from evensphere.reproduce.page import Block
 
 
-class Measured(NamedTuple):
+class Direct(NamedTuple):
     """measure: what is left, into a folder (scale, seeds, data, folder, console). files: in it, that the page is made
     of; none before anything was measured. seeds: the --seeds that they answer. page: (command, folder, pictures)."""
 
@@ -24,8 +24,8 @@ class Measured(NamedTuple):
     page: Callable[[str, Path, Path], list[Block]]
 
 
-MEASURES = {
-    "cost": Measured(measure_cost, cost_files, seeds_of_cost, cost_page),
-    "toy": Measured(measure_toy, toy_files, seeds_of_toy, toy_page),
+DIRECT_TABLES = {
+    "cost": Direct(measure_cost, cost_files, seeds_of_cost, cost_page),
+    "toy": Direct(measure_toy, toy_files, seeds_of_toy, toy_page),
 }
-assert MEASURES.keys() == set(MEASURED)
+assert DIRECT_TABLES.keys() == set(DIRECT)

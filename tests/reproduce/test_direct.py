@@ -1,4 +1,4 @@
-"""The tables that train no cells: measured once, kept, and shown again from what was kept."""
+"""The tables without runs: measured once, kept, and shown again from what was kept."""
 
 from __future__ import annotations
 

@@ -1,0 +1,93 @@
+"""Rows of a table for anything that has a number for every arm and seed: arms, and their paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from evensphere.report.wording import count, listing
+from evensphere.reproduce.page import Rows
+from evensphere.reproduce.results import Difference, Score, paired_difference
+
+Column = tuple[str, str]  # metric and column of a Score
+
+PAIRED = (
+    "Means ± standard deviation over seeds. Differences are paired by seed, with 95 % intervals (Student's t); below "
+    "each, the smallest true difference that so many seeds would find four times in five."
+)
+
+
+def seeds_of(scores: Sequence[Score]) -> str:
+    """ "Recipe digits-lt on a CPU; seeds 3, 4 and 5." A caution is added where they are fewer than three."""
+    seeds = sorted({score.seed for score in scores})
+    recipes, devices = (sorted({getattr(score, field) for score in scores}) for field in ("recipe", "device"))
+    caution = "" if len(seeds) >= 3 else " Fewer than three seeds: no claim can rest on it."
+    said = f"{'seed' if len(seeds) == 1 else 'seeds'} {listing(list(map(str, seeds)))}"
+    return f"Recipe {listing(recipes)} on {listing(devices)}; {said}.{caution}"
+
+
+def arm_rows(
+    scores: Sequence[Score], titles: Mapping[str, str], columns: Mapping[str, Column], digits: int = 2
+) -> Rows:
+    """A row for each arm that has a number. titles: of the arms, in reading order. columns: what they are called."""
+    rows = []
+    for arm, title in titles.items():
+        values = [_by_seed(scores, arm, column) for column in columns.values()]
+        seeds = set().union(*values)
+        if seeds:
+            rows.append([title, *(spread(list(found.values()), digits) for found in values), str(len(seeds))])
+    return Rows(["arm", *columns, "seeds"], rows)
+
+
+def difference_rows(
+    scores: Sequence[Score],
+    contrasts: Sequence[tuple[str, str]],
+    titles: Mapping[str, str],
+    columns: Mapping[str, Column],
+    digits: int = 2,
+    unit: str = "",
+) -> Rows:
+    """Two rows for each pair of arms with a seed in common: the differences, and what they could have been."""
+    rows = []
+    for first, second in contrasts:
+        found = [
+            paired_difference(_by_seed(scores, first, column), _by_seed(scores, second, column))
+            for column in columns.values()
+        ]
+        if any(found):
+            seeds = max(difference.seeds for difference in found if difference is not None)
+            title = f"{titles[first]}, against {titles[second]} ({count(seeds, 'seed')})"
+            rows.append([title, *(spell(difference, digits) for difference in found)])
+            rows.append(["smallest detectable", *(_spell_detectable(difference, digits) for difference in found)])
+    return Rows([f"difference{unit and f', {unit}'}", *columns], rows)
+
+
+def _by_seed(scores: Sequence[Score], arm: str, column: Column) -> dict[int, float]:
+    wanted = (arm, *column)
+    return {s.seed: s.value for s in scores if (s.arm, s.metric, s.column) == wanted and s.value is not None}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """ "52.10 ± 0.40", without a deviation for one value, "-" without any."""
+    if not values:
+        return "-"
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def spell(difference: Difference | None, digits: int = 2) -> str:
+    """ "+1.20 [+0.40, +2.00]", without an interval where there is none, "-" without a difference."""
+    if difference is None:
+        return "-"
+    if difference.margin is None:
+        return f"{difference.mean:+.{digits}f}"
+    return spell_range(
+        difference.mean, difference.mean - difference.margin, difference.mean + difference.margin, digits
+    )
+
+
+def spell_range(value: float, low: float, high: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _spell_detectable(difference: Difference | None, digits: int) -> str:
+    return "-" if difference is None or difference.detectable is None else f"{difference.detectable:.{digits}f}"
