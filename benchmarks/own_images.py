@@ -1,11 +1,12 @@
 """How long to train a small collection, and what small batches need: the evidence for what `train folder` derives.
 
-    python benchmarks/own_images.py length --data GROCERY --out benchmarks/results/own-images.jsonl
+    python benchmarks/own_images.py length --data CIFAR --out benchmarks/results/own-images.jsonl
     python benchmarks/own_images.py batch --data CIFAR --out benchmarks/results/own-images.jsonl
 
-length: SimCLR on the Grocery Store photos (2,640 for training, 81 classes), a cosine each over 25 to 200 epochs.
-batch: CIFAR-100-LT cut down to as many images, small batches, GH with K from the batch or from the data, with and
-without past scores in Sinkhorn; every arm of a seed goes on from one first stage.
+On CIFAR-100-LT cut down to the size of a small collection.
+length: SimCLR with the batch that `folder` derives, a cosine each over 40, 80 and 160 epochs.
+batch: small batches, GH with K from the batch or from the data, with and without past scores in Sinkhorn; every arm of
+a seed goes on from one first stage.
 
 Scores are accuracies on validation images; the test images are not looked at. A small network, so that a run takes
 minutes on one core: what it shows is the order of settings, not how good they are. Runs are kept in --runs, so an
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from evensphere.recipes.recipe import get_recipe, with_data
+from evensphere.recipes.recipe import get_recipe
 from evensphere.recipes.run import evaluate, train
 from evensphere.rundir import RunDir
 
@@ -30,10 +31,10 @@ _NETWORK = (
     *("backbone=resnet-small", "backbone.width=16", "backbone.stages=3", "backbone.blocks=1"),
     *("backbone.stem=cifar-half", "views.size=32", "evaluate_every=25 epochs", "checkpoint_every=25 epochs"),
 )
-_LENGTHS = (25, 50, 100, 200)
-_LIKE_GROCERY = ("data.imbalance=100", "data.largest=135")  # 2,616 images
+_LENGTHS = (40, 80, 160)
+_SMALL = ("data.imbalance=100", "data.largest=135")  # 2,906 images
 _BATCHES = {16: 30, 64: 40}  # how many epochs each
-_FROM_DATA = 52  # anchors: 50 images to a region
+_FROM_DATA = 52  # anchors: at least 50 images to a region
 _PAST = 4 * _FROM_DATA  # scores in Sinkhorn, with the batch: 4 to a region
 
 
@@ -50,7 +51,7 @@ class Run(NamedTuple):
 
 def lengths(seed: int) -> Iterator[Run]:
     for epochs in _LENGTHS:
-        yield Run("length", f"length-{epochs}-seed{seed}", "base", seed, (f"epochs={epochs}",))
+        yield Run("length", f"length-{epochs}-seed{seed}", "base", seed, (f"epochs={epochs}", *_SMALL))
 
 
 def batches(seed: int) -> Iterator[Run]:
@@ -61,7 +62,7 @@ def batches(seed: int) -> Iterator[Run]:
             "K from the data": (f"harmonizer.anchors={_FROM_DATA}",),
             "K from the data, past scores": (f"harmonizer.anchors={_FROM_DATA}", f"harmonizer.queue={_PAST - batch}"),
         }
-        size = (f"epochs={epochs}", f"snapshot_every={epochs // 2} epochs", f"batch_size={batch}", *_LIKE_GROCERY)
+        size = (f"epochs={epochs}", f"snapshot_every={epochs // 2} epochs", f"batch_size={batch}", *_SMALL)
         stem = f"batch-{batch}-{next(iter(arms))}-seed{seed}".replace(" ", "-")
         for title, settings in arms.items():
             name = f"batch-{batch}-{title}-seed{seed}".replace(" ", "-").replace(",", "")
@@ -76,18 +77,13 @@ def run(one: Run, data: str, folder: Path) -> bool:
         return False
     try:
         with FileLock(folder / f".{one.name}.lock").acquire(timeout=0):
-            recipe = with_data(get_recipe("folder", one.arm), data) if one.what == "length" else _on_cifar(one, data)
+            recipe = get_recipe("folder", one.arm).set(["data=cifar100", f"data.path={data}", "views=cifar"])
             recipe = recipe.set([*_NETWORK, f"seed={one.seed}", *one.settings])
             train(recipe, here.path, resume=True, branch=stem and stem.path)
             evaluate(here.path, split="validation", metrics=["knn", "probe"])
             return True
     except Timeout:
         return False
-
-
-def _on_cifar(one: Run, data: str):
-    """The recipe for anybody's images, on CIFAR-100-LT."""
-    return get_recipe("folder", one.arm).set(["data=cifar100", f"data.path={data}", "views=cifar"])
 
 
 def record(one: Run, folder: Path) -> dict[str, object]:

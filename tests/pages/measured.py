@@ -90,13 +90,13 @@ def span(values: list[float], spelled: str = "{:.2f}") -> str:
     return least if least == largest else f"{least} to {largest}"
 
 
-def steps_with_gh(pick: Callable[[list[dict[str, Any]]], float]) -> list[float]:
-    """A number of the logged steps that GH acted on, of every seed of GH."""
+def steps_with_gh(pick: Callable[[list[dict[str, Any]]], dict[str, Any]], key: str) -> list[float]:
+    """A number of one of the logged steps that GH acted on, of every seed of GH."""
     runs = [
         [event for line in file.read_text().splitlines() if (event := json.loads(line))["event"] == "step"]
         for file in sorted(SMALL.glob("gh-seed*/metrics.jsonl"))
     ]
-    return [pick([event for event in steps if event["gh_weight"] > 0]) for steps in runs]
+    return [float(pick([event for event in steps if event["gh_weight"] > 0])[key]) for steps in runs]
 
 
 def lines(file: str) -> list[dict[str, Any]]:

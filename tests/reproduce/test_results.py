@@ -12,7 +12,8 @@ from evensphere.reproduce.cells import get_table
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows, to_html, to_markdown, to_tex
 from evensphere.reproduce.pictures import arms_picture, curves_picture, differences_picture
 from evensphere.reproduce.results import Score, detectable_errors, paired_difference
-from evensphere.reproduce.summary import ranges, tables
+from evensphere.reproduce.rows import ranges
+from evensphere.reproduce.summary import tables
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

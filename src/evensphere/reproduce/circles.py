@@ -18,7 +18,7 @@ from evensphere.errors import InputError
 from evensphere.reproduce.cells import check_seeds, scale_of
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
 from evensphere.reproduce.results import paired_difference
-from evensphere.reproduce.summary import ranges, spell_detectable, spell_difference, spell_mean
+from evensphere.reproduce.rows import ranges, spell, spell_detectable, spread
 from evensphere.toy import learn, toy_picture
 from evensphere.toy.learn import ARMS, COUNTS, HEAD_SHARE, STEPS
 
@@ -123,7 +123,7 @@ def toy_page(command: str, folder: Path, pictures: Path) -> list[Block]:
             [
                 [
                     f"{ARMS['gh']}, against {ARMS['plain']}",
-                    *map(spell_difference, differences.values()),
+                    *map(spell, differences.values()),
                     str(len(seeds)),
                 ],
                 ["smallest detectable", *map(spell_detectable, differences.values()), ""],
@@ -138,6 +138,4 @@ def _more_even(name: str, gh: dict[int, float], plain: dict[int, float]) -> str:
 
 
 def _spell(values: list[float]) -> str:
-    return (
-        f"{spell_mean(values)} ({min(values):.0f} to {max(values):.0f})" if len(values) > 1 else f"{mean(values):.2f}"
-    )
+    return f"{spread(values)} ({min(values):.0f} to {max(values):.0f})" if len(values) > 1 else f"{mean(values):.2f}"

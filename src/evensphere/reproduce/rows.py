@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mean, stdev
 
 from evensphere.report.wording import count, listing
@@ -18,12 +18,19 @@ PAIRED = (
 
 
 def seeds_of(scores: Sequence[Score]) -> str:
-    """ "Recipe digits-lt on a CPU; seeds 3, 4 and 5." A caution is added where they are fewer than three."""
-    seeds = sorted({score.seed for score in scores})
+    """ "Recipe digits-lt on a CPU; seeds 3-5." A caution is added where they are fewer than three."""
+    seeds = {score.seed for score in scores}
     recipes, devices = (sorted({getattr(score, field) for score in scores}) for field in ("recipe", "device"))
     caution = "" if len(seeds) >= 3 else " Fewer than three seeds: no claim can rest on it."
-    said = f"{'seed' if len(seeds) == 1 else 'seeds'} {listing(list(map(str, seeds)))}"
+    said = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}"
     return f"Recipe {listing(recipes)} on {listing(devices)}; {said}.{caution}"
+
+
+def ranges(numbers: Collection[int]) -> str:
+    """Whole numbers in words: "0-2, 5"."""
+    starts = [number for number in sorted(numbers) if number - 1 not in numbers]
+    ends = [number for number in sorted(numbers) if number + 1 not in numbers]
+    return ", ".join(f"{one}-{other}" if one < other else f"{one}" for one, other in zip(starts, ends, strict=True))
 
 
 def arm_rows(
@@ -58,7 +65,7 @@ def difference_rows(
             seeds = max(difference.seeds for difference in found if difference is not None)
             title = f"{titles[first]}, against {titles[second]} ({count(seeds, 'seed')})"
             rows.append([title, *(spell(difference, digits) for difference in found)])
-            rows.append(["smallest detectable", *(_spell_detectable(difference, digits) for difference in found)])
+            rows.append(["smallest detectable", *(spell_detectable(difference, digits) for difference in found)])
     return Rows([f"difference{unit and f', {unit}'}", *columns], rows)
 
 
@@ -89,5 +96,5 @@ def spell_range(value: float, low: float, high: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _spell_detectable(difference: Difference | None, digits: int) -> str:
+def spell_detectable(difference: Difference | None, digits: int = 2) -> str:
     return "-" if difference is None or difference.detectable is None else f"{difference.detectable:.{digits}f}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, TypeVar
 
 from evensphere.report.record import METRICS
@@ -20,7 +20,8 @@ from evensphere.reproduce.pictures import (
     differences_picture,
     surrogates_picture,
 )
-from evensphere.reproduce.results import COLUMNS, Difference, Score, by_seed, paired_difference
+from evensphere.reproduce.results import COLUMNS, Score, by_seed, paired_difference
+from evensphere.reproduce.rows import ranges, spell, spell_detectable, spread
 from evensphere.rundir import RunDir, Split
 
 T = TypeVar("T")
@@ -111,17 +112,10 @@ def _provenance(scores: Sequence[Score], split: Split) -> str:
     )
 
 
-def ranges(numbers: Collection[int]) -> str:
-    """Whole numbers in words: "0-2, 5"."""
-    starts = [number for number in sorted(numbers) if number - 1 not in numbers]
-    ends = [number for number in sorted(numbers) if number + 1 not in numbers]
-    return ", ".join(f"{one}-{other}" if one < other else f"{one}" for one, other in zip(starts, ends, strict=True))
-
-
 def _arm_rows(scores: Sequence[Score], arms: Sequence[str]) -> Rows:
     rows = []
     for arm in arms:
-        cells = [spell_mean(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
+        cells = [spread(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
         seconds = {score.seed: score.seconds for score in scores if score.arm == arm and score.seconds is not None}
         seeds = {score.seed for score in scores if score.arm == arm}
         if seeds:
@@ -136,25 +130,6 @@ def _difference_rows(scores: Sequence[Score], contrasts: Sequence[tuple[str, str
         found = [paired_difference(*(by_seed(scores, arm, column) for arm in pair)) for column in COLUMNS]
         if any(found):
             pairs = max(difference.seeds for difference in found if difference is not None)
-            rows.append([contrast_title(pair), *map(spell_difference, found), str(pairs)])
+            rows.append([contrast_title(pair), *map(spell, found), str(pairs)])
             rows.append(["smallest detectable", *map(spell_detectable, found), ""])
     return Rows(["difference, in points", *COLUMNS, "pairs"], rows)
-
-
-def spell_mean(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
-
-
-def spell_difference(difference: Difference | None) -> str:
-    if difference is None:
-        return "-"
-    if difference.margin is None:
-        return f"{difference.mean:+.2f}"
-    low, high = difference.mean - difference.margin, difference.mean + difference.margin
-    return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def spell_detectable(difference: Difference | None) -> str:
-    return "-" if difference is None or difference.detectable is None else f"{difference.detectable:.2f}"
