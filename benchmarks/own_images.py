@@ -1,7 +1,7 @@
 """How long to train a small collection, and what small batches need: the evidence for what `train folder` derives.
 
-    python benchmarks/own_images.py length --data CIFAR --out benchmarks/results/own-images.jsonl
-    python benchmarks/own_images.py batch --data CIFAR --out benchmarks/results/own-images.jsonl
+    python benchmarks/own_images.py length --data CIFAR --out benchmarks/results/choices/own-images.jsonl
+    python benchmarks/own_images.py batch --data CIFAR --out benchmarks/results/choices/own-images.jsonl
 
 On CIFAR-100-LT cut down to the size of a small collection.
 length: SimCLR with the batch that `folder` derives, a cosine each over 40, 80 and 160 epochs.
@@ -116,7 +116,7 @@ def main() -> None:
     make = lengths if given.what == "length" else batches
     runs = [one for seed in range(given.seeds) for one in make(seed)]
     given.runs.mkdir(parents=True, exist_ok=True)
-    while any([run(one, given.data, given.runs) for one in runs]):
+    while any(run(one, given.data, given.runs) for one in runs):
         pass
     done = [one for one in runs if RunDir(given.runs / one.name).validation_file.exists()]
     others = [line for line in _lines(given.out) if not str(line["what"]).startswith(given.what)]

@@ -59,15 +59,14 @@ def recipe_of(cell: str) -> dict[str, Any]:
 
 def own_images(first: str, second: str, metric: str) -> Interval:
     """How far one setting of benchmarks/own_images.py is ahead of another. first, second: such as "batch 16: no GH"."""
-    found = [
-        {one["seed"]: one[metric] for one in lines("own-images.jsonl") if one["what"] == w} for w in (first, second)
-    ]
+    measured = lines("choices/own-images.jsonl")
+    found = [{one["seed"]: one[metric] for one in measured if one["what"] == what} for what in (first, second)]
     return _interval(paired_difference(*found))
 
 
 def lengths(metric: str) -> dict[int, float]:
     """The mean over seeds, by epochs."""
-    found = [one for one in lines("own-images.jsonl") if one["what"] == "length"]
+    found = [one for one in lines("choices/own-images.jsonl") if one["what"] == "length"]
     every = sorted({one["epochs"] for one in found})
     return {epochs: mean(one[metric] for one in found if one["epochs"] == epochs) for epochs in every}
 
@@ -111,7 +110,7 @@ def line(file: str, **wanted: Any) -> dict[str, Any]:
 
 def once(what: str) -> str:
     """A number that was measured once, of which the log tells; as it was written down."""
-    return str(line("once.jsonl", what=what)["value"])
+    return str(line("choices/once.jsonl", what=what)["value"])
 
 
 @cache

@@ -79,6 +79,7 @@ def _faq() -> list[str]:
 
 def _choosing() -> list[str]:
     """What the pilot and its levers say."""
+    queue = contrast("levers", "gh-queue", "gh")
     strength = [mean(looks("gh", "gradient_ratio", epoch)) for epoch in (BEGIN, END)]
     knows, chance = looks("gh", "nmi", BEGIN), looks("gh", "nmi_chance", BEGIN)
     larger, smaller = (once(f"kNN, % of validation images, batch {b}, 42 epochs, one seed") for b in (512, 256))
@@ -91,7 +92,7 @@ def _choosing() -> list[str]:
         f"the labels knew little of the classes: {span(knows)} by NMI, where chance gives {span(chance)}",
         f"the two-stage rate alone, without GH, changed the average by {contrast(*RATE).points} against one cosine",
         f"kNN {smaller} against {larger}",
-        f"2,048 past scores in Sinkhorn at batches of 256 changed it by {contrast('levers', 'gh-queue', 'gh')} against GH",
+        f"2,048 past scores in Sinkhorn at batches of 256 changed it by {queue} against GH",
     ]
 
 
@@ -154,8 +155,8 @@ def _why_gh_hurts() -> list[str]:
         once(f"neighbours shared by two views, % by the {what}") for what in ("features", "embeddings")
     )
     return [
-        f"share {span(knows)} of their information with the classes when GH begins (shuffled classes: {span(chance)}) and "
-        f"{span(knew)} at the end",
+        f"share {span(knows)} of their information with the classes when GH begins (shuffled classes: {span(chance)}) "
+        f"and {span(knew)} at the end",
         f"the same label in {agree} % of the cases, then in {agreed} %",
         f"A region holds {recipe['num_images'] / recipe['anchors']:.0f} images on average",
         f"({regions} effective regions, {classes} effective classes)",
