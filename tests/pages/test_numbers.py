@@ -200,7 +200,7 @@ OTHER_NUMBERS = {
     "docs/faq.md": ["exactly that: 9.21 for 100 anchors, 6.93 for 32", "after kill -9"],
     "docs/how-gh-works.md": ["cosine -1/(K-1)", "softmax(s / 0.1)", "sum(Q * S) / 0.05", "2 ln K, 9.21 for K = 100"],
     "docs/index.md": ["Python 3.11 or newer"],
-    "docs/integrations.md": ["Lightly 1.6", "Lightning 2.6", "Accelerate 1.15", "0.99 covers the last 100 batches"],
+    "docs/integrations.md": ["Lightly 1.6", "Lightning 2.6.6", "Lightning 2.6", "Accelerate 1.15", "0.99 covers the last 100 batches"],
     "docs/rare-and-curate.md": ["Below 30 % the commands say"],
     "docs/releasing.md": ["Until 1.0", "Python 3.11, CPU", "Python 3.13, CPU"],
     "docs/report.md": ["has the 95 % interval"],

@@ -69,8 +69,8 @@ def _harmonization(recipe: Recipe) -> Iterator[Choice]:
     share = (recipe.size.batch_size + queue) / facts["anchors"]
     why = (
         f"{share:.1f} images to a region in each of Sinkhorn's problems (the paper: 5.1). "
-        "Past scores can take part, which changed nothing where it was measured (docs/log.md: batches of "
-        "256, 100 regions)"
+        "Past scores can take part, which changed nothing where it was measured (docs/choosing.md: batches of 16 and "
+        "256)"
     )
     yield Choice("harmonizer.queue", str(queue), why)
 
