@@ -32,7 +32,7 @@ _NETWORK = (
     *("backbone.stem=cifar-half", "views.size=32", "evaluate_every=25 epochs", "checkpoint_every=25 epochs"),
 )
 _LENGTHS = (40, 80, 160)
-_SMALL = ("data.imbalance=100", "data.largest=135")  # 2,906 images
+_SMALL = ("data.imbalance=100", "data.largest=135")  # 2,895 images
 _BATCHES = {16: 30, 64: 40}  # how many epochs each
 _FROM_DATA = 52  # anchors: at least 50 images to a region
 _PAST = 4 * _FROM_DATA  # scores in Sinkhorn, with the batch: 4 to a region

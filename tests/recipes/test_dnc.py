@@ -70,6 +70,15 @@ def test_every_stage_is_an_ordinary_run(finished: RunDir) -> None:
         assert steps == list(range(recipe.resolved["total_steps"]))
 
 
+def test_its_length_may_be_left_to_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evensphere.recipes.recipe._FEWEST_EPOCHS", 6)
+    monkeypatch.setattr("evensphere.recipes.recipe._MOST_EPOCHS", 6)
+    run = RunDir(train(tiny("base", "epochs=auto", "stages.clusters=2"), tmp_path / "run"))
+    assert run.read_recipe()["epochs"] == 6
+    names = ("00-base", "02-expert-00", "03-expert-01", "04-distil")
+    assert [stage(run, name).read_recipe()["epochs"] for name in names] == [2, 3, 3, 1]
+
+
 def test_the_clusters_divide_the_images(finished: RunDir) -> None:
     splits = digits(imbalance=20)
     everything = [splits.pretrain.location(i) for i in range(len(splits.pretrain))]

@@ -66,6 +66,13 @@ def test_what_the_user_says_needs_no_reason(photos: Path) -> None:
     assert not chosen & {setting.partition("=")[0] for setting in settings}
 
 
+def test_a_length_left_open_has_its_reason_beside_its_steps(photos: Path) -> None:
+    (length,) = [choice for choice in explain(recipe_for(photos, "epochs=auto")) if choice.setting == "epochs"]
+    assert length.value == "1000"
+    assert "200 images are to be seen about 2,000,000 times" in length.why
+    assert "13,000 steps, 13 in each epoch" in length.why
+
+
 def test_an_arm_without_gh_says_so(photos: Path) -> None:
     assert explain(recipe_for(photos, arm="base"))[-1][:2] == ("harmonizer", "none")
 

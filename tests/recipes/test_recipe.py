@@ -9,7 +9,7 @@ import pytest
 from evensphere.errors import InputError
 from evensphere.recipes import ARMS, RECIPES
 from evensphere.recipes.part import Part, build
-from evensphere.recipes.recipe import Recipe, get_recipe, with_data
+from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_length
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -137,6 +137,17 @@ def test_wrong_settings_are_one_sentence(setting: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as caught:
         get_recipe("digits-lt").set([setting])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"), [(63, 1000), (2000, 1000), (2640, 760), (10_000, 200), (20_001, 100), (1_281_167, 100)]
+)
+def test_small_collections_are_seen_more_often(images: int, epochs: int) -> None:
+    open_length = with_length(get_recipe("folder"), images)
+    assert open_length.epochs == epochs
+    assert f"{images:,} images" in open_length.resolved["because"]["epochs"]
+    said = get_recipe("folder").set(["epochs=7"])
+    assert with_length(said, images) == said
 
 
 def test_parts_of_ones_own_need_no_registration() -> None:

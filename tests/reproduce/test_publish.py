@@ -51,8 +51,9 @@ def test_what_is_kept_makes_the_same_tables(tmp_path: Path) -> None:
     assert page == (tmp_path / "docs" / "results.md").read_text()
     assert "## `evensphere reproduce pilot --scale tiny --seeds 1`\n\n### Reading\n\nIt means nothing.\n" in page
     rows = [line for line in (folder / "pilot.md").read_text().splitlines() if line.startswith("|")]
-    assert rows == [line for line in page.splitlines() if line.startswith("|")]
-    pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    section = page.partition("## `evensphere reproduce pilot")[2].partition("\n## ")[0]
+    assert rows == [line for line in section.splitlines() if line.startswith("|")]
+    pictures = [line.split("](")[1].rstrip(")") for line in section.splitlines() if line.startswith("![")]
     assert len(pictures) == 4
     assert all((tmp_path / "docs" / picture).stat().st_size > 10_000 for picture in pictures)
 
