@@ -92,7 +92,7 @@ def _choosing() -> list[str]:
         f"the labels knew little of the classes: {span(knows)} by NMI, where chance gives {span(chance)}",
         f"the two-stage rate alone, without GH, changed the average by {contrast(*RATE).points} against one cosine",
         f"kNN {smaller} against {larger}",
-        f"2,048 past scores in Sinkhorn at batches of 256 changed it by {queue} against GH",
+        f"2,048 past scores in Sinkhorn at batches of 256 changed the probe's average by {queue} against GH",
     ]
 
 
