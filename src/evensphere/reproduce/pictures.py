@@ -207,8 +207,8 @@ def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float
     _save(figure, file)
     return Picture(
         file.name,
-        "What pi learns: the effective number of its regions against that of the classes; the share of the images that "
-        "moved from one pi to the next; what the surrogate labels know of the classes. Mean and range over seeds.",
+        "What pi learns: the effective number of its regions against that of the classes; the share of the images by "
+        "which one pi differs from the next; what the surrogate labels know of the classes. Mean and range over seeds.",
     )
 
 
