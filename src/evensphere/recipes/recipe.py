@@ -415,7 +415,8 @@ def with_length(recipe: Recipe, num_images: int) -> Recipe:
     if recipe.epochs != "auto":
         return recipe
     epochs = max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, 10 * round(_SEEN / num_images / 10)))
-    reason = f"{num_images:,} images are to be seen about {_SEEN:,} times in all, in {_FEWEST_EPOCHS} to {_MOST_EPOCHS:,} epochs"
+    bounds = f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS:,} epochs"
+    reason = f"{num_images:,} images are to be seen about {_SEEN:,} times in all, in {bounds}"
     return because(replace(recipe, epochs=epochs), "epochs", reason)
 
 
