@@ -91,8 +91,8 @@ def _recipe(subject: Subject) -> list[str]:
     parts |= {"optimizer": recipe.optimizer, "learning rate": recipe.schedule}
     lines = [f"* {title}: {_part(part)}" for title, part in parts.items()]
     lines += [
-        f"* {_count(recipe.epochs)} epochs in batches of {recipe.batch_size}, {_count(resolved.get('total_steps'))} steps, "
-        f"seed {recipe.seed}, precision {recipe.precision}",
+        f"* {_count(recipe.epochs)} epochs in batches of {recipe.batch_size}, "
+        f"{_count(resolved.get('total_steps'))} steps, seed {recipe.seed}, precision {recipe.precision}",
         f"* Encoder: {'the last' if subject.which == 'last' else 'the best on validation images while training'}",
     ]
     if isinstance(resolved.get("anchors"), int):
