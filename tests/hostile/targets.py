@@ -124,7 +124,7 @@ def build_parts(recipe: Recipe) -> None:
     views = build("views", recipe.views, seed=recipe.seed)
     encoder = build_encoder(recipe, len(views.mean))
     method = build("method", recipe.method, encoder=encoder, num_samples=600)
-    build("harmonizer", recipe.harmonizer, dim=method.embedding_dim, num_samples=600, batch_size=64, steps_per_epoch=9)
+    build("harmonizer", recipe.harmonizer, dim=method.embedding_dim, num_samples=600, steps_per_epoch=9)
     build("schedule", recipe.schedule, epochs=recipe.epochs)
     if recipe.optimizer.name in ("sgd", "lars", "adamw", "asam"):
         build("optimizer", recipe.optimizer, parameters=method.parameters())
