@@ -93,7 +93,8 @@ def moved(root: Path, folder: Path, images: Path) -> list[Job]:
 def unreadable(folder: Path, photos: Path) -> Job:
     """Five of its images, two of a batch, are lost once training has begun."""
     given = [*RUN, "workers=0", "storage=files", "views=cifar", "views.size=8", "backbone=resnet-small"]
-    given += ["backbone.width=4", "backbone.stages=2", f"data.path={photos}"]
+    # in narrower ones gradients magnify rounding: 4 wide, it passed 1e-9 on one kind of CPU and not on another
+    given += ["backbone.width=16", "backbone.stages=2", f"data.path={photos}"]
     return Job(str(folder / "unreadable"), "folder", given, "", [3, 4, 17, 30, 55])
 
 
