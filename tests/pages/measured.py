@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from tests.pages.reading import ROOT
 
 from evensphere.reproduce.cells import get_table
-from evensphere.reproduce.publish import _finished as finished
-from evensphere.reproduce.results import Difference, Score, by_seed, collect, paired_difference
+from evensphere.reproduce.publish import finished
+from evensphere.reproduce.results import Difference, Score, by_seed, collect, paired_difference, read_looks
+from evensphere.rundir import RunDir
 
 RESULTS = ROOT / "benchmarks" / "results"
 SMALL = RESULTS / "small"
@@ -75,7 +76,7 @@ def looks(arm: str, key: str, epoch: int) -> list[float]:
     """What a look back found at an epoch, of every seed. key: such as 'nmi' or 'uniformity.average'."""
     found = []
     for file in sorted(SMALL.glob(f"{arm}-seed*/surrogates.json")):
-        (record,) = [one for one in json.loads(file.read_text())["checkpoints"] if one["epoch"] == epoch]
+        (record,) = [one for one in read_looks(RunDir(file.parent)) if one["epoch"] == epoch]
         value: Any = record
         for name in key.split("."):
             value = value[name]

@@ -7,17 +7,15 @@ know of the classes. Until the warm-up's end pi does not act: what is shown ther
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from evensphere.reproduce.cells import Cell
 from evensphere.reproduce.page import Block, Heading, Paragraph, Rows
 from evensphere.reproduce.pictures import population_picture
-from evensphere.reproduce.results import Score
+from evensphere.reproduce.results import Score, read_looks
 from evensphere.reproduce.rows import seeds_of, spread
 from evensphere.rundir import RunDir
 
@@ -45,7 +43,6 @@ def course_of_pi(run: RunDir) -> list[dict[str, float]]:
     it, where pi was recomputed at that checkpoint and not for the first time.
     """
     moved = _moved(run)
-    records: list[dict[str, Any]] = json.loads(run.surrogates_file.read_text())["checkpoints"]
     return [
         {
             "epoch": record["epoch"],
@@ -57,7 +54,7 @@ def course_of_pi(run: RunDir) -> list[dict[str, float]]:
             "nmi_chance": record["nmi_chance"],
             **({"moved": moved[record["step"]]} if record["step"] in moved else {}),
         }
-        for record in records
+        for record in read_looks(run)
     ]
 
 

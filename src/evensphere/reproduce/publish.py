@@ -40,7 +40,7 @@ def keep(table: str, scale: str, folder: Path, archive: Path) -> None:
             make_folder(kept_file.parent)
             atomic_write(kept_file, file.read_bytes())
         return
-    for cell in _finished(table, scale, folder):
+    for cell in finished(table, scale, folder):
         run, kept = RunDir(folder / cell.folder), RunDir(archive / scale / cell.folder)
         make_folder(kept.path)
         recipe, environment = run.read_recipe(), run.read_environment()
@@ -91,7 +91,7 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
             return []
         command = f"evensphere reproduce {table} --scale {scale} --seeds {DIRECT_TABLES[table].seeds(folder)}"
         return _titled(command, table, folder, DIRECT_TABLES[table].page(command, folder, mine))
-    done = _finished(table, scale, folder)
+    done = finished(table, scale, folder)
     if not any(table in MEASURED or cell.arm in _arms_of_its_own(table) for cell in done):
         return []
     # seeds count from 0, so this many are asked for to get the last of them; the page says which are there
@@ -125,7 +125,7 @@ def _moved(block: Block) -> Block:
     return block
 
 
-def _finished(table: str, scale: str, folder: Path) -> Sequence[Cell]:
+def finished(table: str, scale: str, folder: Path) -> Sequence[Cell]:
     """The table's cells that are there with their scores, and with what it measures."""
     if not folder.exists() or not has_scale(table, scale):
         return []

@@ -7,10 +7,11 @@ with the smallest true difference that this many seeds would find four times in 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,8 +57,7 @@ def collect(cells: Iterable[Cell], folder: Path, split: Split) -> list[Score]:
     scores = []
     for cell in cells:
         run = RunDir(folder / cell.folder)
-        tail = run if cell.arm != "balanced" else RunDir(folder / f"base-seed{cell.recipe.seed}")
-        counts = tail.read_results(split).get("train_counts", [])
+        counts = tail_counts(cell, folder, split)
         recipe, results = run.read_recipe(), run.read_results(split)
         device = run.read_environment()["device"]
         for metric in (metric for metric in METRICS if metric in results and counts):
@@ -66,6 +66,22 @@ def collect(cells: Iterable[Cell], folder: Path, split: Split) -> list[Score]:
                 where = (recipe["name"], cell.arm, recipe["seed"], metric, column)
                 scores.append(Score(*where, found[column], run.train_seconds(), device))
     return scores
+
+
+def tail_counts(cell: Cell, folder: Path, split: Split) -> list[int]:
+    """Images of each class in the long-tailed set of a cell's seed; empty where the run that knows them is not there.
+
+    The balanced arm's own set has no tail: the base arm's is asked for.
+    """
+    tail = cell.folder if cell.arm != "balanced" else f"base-seed{cell.recipe.seed}"
+    counts: list[int] = RunDir(folder / tail).read_results(split).get("train_counts", [])
+    return counts
+
+
+def read_looks(run: RunDir) -> list[dict[str, Any]]:
+    """What `surrogates.look_back` found at each kept checkpoint of a run that was looked back at."""
+    checkpoints: list[dict[str, Any]] = json.loads(run.surrogates_file.read_text())["checkpoints"]
+    return checkpoints
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float]) -> Difference | None:

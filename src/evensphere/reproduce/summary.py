@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from evensphere.report.record import METRICS
 from evensphere.report.wording import capital
@@ -20,7 +19,7 @@ from evensphere.reproduce.pictures import (
     differences_picture,
     surrogates_picture,
 )
-from evensphere.reproduce.results import COLUMNS, Score, by_seed, paired_difference
+from evensphere.reproduce.results import COLUMNS, Score, by_seed, paired_difference, read_looks
 from evensphere.reproduce.rows import ranges, spell, spell_detectable, spread
 from evensphere.rundir import RunDir, Split
 
@@ -50,7 +49,7 @@ def draw(table: str, scores: Sequence[Score], done: Sequence[Cell], folder: Path
         curves_picture(named("curves"), curves, _stage_change(done, folder), apart),
     ]
     looked_at = [cell for cell in done if RunDir(folder / cell.folder).surrogates_file.exists()]
-    looks = _by_arm(looked_at, folder, _looks)
+    looks = _by_arm(looked_at, folder, read_looks)
     if "gh" in looks:
         drawn.append(surrogates_picture(named("surrogates"), looks))
     return drawn
@@ -67,11 +66,6 @@ def _by_arm(cells: Sequence[Cell], folder: Path, read: Callable[[RunDir], T]) ->
 def _knn_curve(run: RunDir) -> list[tuple[float, float]]:
     """kNN on validation images over the epochs."""
     return [(event["epoch"] + 1, event["knn"]) for event in run.read_metrics() if event["event"] == "evaluation"]
-
-
-def _looks(run: RunDir) -> list[dict[str, Any]]:
-    checkpoints: list[dict[str, Any]] = json.loads(run.surrogates_file.read_text())["checkpoints"]
-    return checkpoints
 
 
 def _stage_change(cells: Sequence[Cell], folder: Path) -> float | None:

@@ -9,7 +9,6 @@ checkpoint), with what labels dealt out at random would have.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.cells import Cell, get_table
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture
 from evensphere.reproduce.pictures import differences_picture
-from evensphere.reproduce.results import Score
+from evensphere.reproduce.results import Score, read_looks, tail_counts
 from evensphere.reproduce.rows import PAIRED, Column, arm_rows, difference_rows, seeds_of
 from evensphere.rundir import RunDir
 
@@ -45,8 +44,7 @@ def uniformity_scores(cells: Sequence[Cell], folder: Path) -> list[Score]:
     for cell in cells:
         run = RunDir(folder / cell.folder)
         recipe, results, device = run.read_recipe(), run.read_results("test"), run.read_environment()["device"]
-        tail = run if cell.arm != "balanced" else RunDir(folder / f"base-seed{cell.recipe.seed}")
-        counts = tail.read_results("test").get("train_counts", [])
+        counts = tail_counts(cell, folder, "test")
         for metric, column, value in (*_distances(results, counts), *_information(results, run)):
             scores.append(Score(recipe["name"], cell.arm, recipe["seed"], metric, column, value, None, device))
     return scores
@@ -64,7 +62,7 @@ def _information(results: dict[str, Any], run: RunDir) -> Iterator[tuple[str, st
     if "clusters" in results:
         yield from ((f"clusters_{name}", "average", results["clusters"][name]) for name in ("nmi", "ari"))
     if run.surrogates_file.exists():
-        last = json.loads(run.surrogates_file.read_text())["checkpoints"][-1]
+        last = read_looks(run)[-1]
         yield from ((f"surrogates_{name}", "average", last[name]) for name in ("nmi", "nmi_chance"))
 
 
