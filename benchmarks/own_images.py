@@ -24,7 +24,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 _NETWORK = (

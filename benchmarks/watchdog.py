@@ -23,8 +23,8 @@ from evensphere.bench.subjects import Bench, set_up
 from evensphere.data.source import Splits
 from evensphere.engine.processes import Processes
 from evensphere.engine.watchdog import Watchdog, geometry
+from evensphere.recipes.building import build_training
 from evensphere.recipes.recipe import get_recipe, with_precision, with_sizes
-from evensphere.recipes.run import build_training
 from evensphere.rundir import RunDir
 
 STEP, BUFFERS, GRADIENT, EMBEDDINGS = "step", "copy of the buffers", "look at the gradient", "look at the embeddings"

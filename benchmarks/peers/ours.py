@@ -11,7 +11,7 @@ from evensphere.bench.names import EXACT
 from evensphere.bench.subjects import Bench, bare_step, set_up
 from evensphere.data.source import ArraySource, Splits
 from evensphere.engine.processes import Processes
-from evensphere.recipes.run import build_training
+from evensphere.recipes.building import build_training
 from evensphere.rundir import RunDir
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from evensphere.gh.harmonizer import Harmonizer
     from evensphere.integrations.indexed import WithIndex
     from evensphere.integrations.scikit_learn import Encoder
-    from evensphere.recipes.run import evaluate, train
+    from evensphere.recipes.run import train
+    from evensphere.recipes.scoring import evaluate
     from evensphere.report import write_report
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ _HOMES = {
     "Harmonizer": "evensphere.gh.harmonizer",
     "WithIndex": "evensphere.integrations.indexed",
     "train": "evensphere.recipes.run",
-    "evaluate": "evensphere.recipes.run",
+    "evaluate": "evensphere.recipes.scoring",
     "write_report": "evensphere.report",
 }
 

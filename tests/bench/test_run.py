@@ -19,9 +19,9 @@ from evensphere.bench.subjects import Bench, bare_step, harmonizer_operations, s
 from evensphere.data.source import Splits
 from evensphere.engine.processes import Processes
 from evensphere.engine.train import Training
+from evensphere.recipes.building import build_training
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_precision, with_sizes
-from evensphere.recipes.run import build_training
 from evensphere.rundir import RunDir
 
 TINY = ("backbone.width=4", "batch_size=32", "harmonizer.anchors=8")

@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 
 from evensphere.cli.main import main
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 
 
 def compare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

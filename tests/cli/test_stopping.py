@@ -23,7 +23,7 @@ from evensphere import disk
 from evensphere.cli.main import main
 from evensphere.engine import train as engine
 from evensphere.errors import InputError
-from evensphere.recipes.run import evaluate
+from evensphere.recipes.scoring import evaluate
 from evensphere.report import write_report
 from evensphere.rundir import RunDir
 
@@ -183,7 +183,7 @@ def test_a_run_that_cannot_be_written_to_can_still_be_read(
 
 
 def test_scores_that_could_not_be_written_are_not_computed(whole: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evensphere.recipes.run.evaluate_encoder", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("evensphere.recipes.scoring.evaluate_encoder", lambda *_: pytest.fail("computed"))
     with faulty_disk(monkeypatch, 0, "EACCES"), pytest.raises(InputError, match="permission denied"):
         evaluate(whole.path)
 

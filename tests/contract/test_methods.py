@@ -23,7 +23,8 @@ from evensphere.methods.base import Method, Output
 from evensphere.nn.backbone import resnet_small
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 B, D = 16, 24

@@ -128,8 +128,8 @@ def test_the_command_leaves_a_list_that_trains(photos: Path, tmp_path: Path) -> 
     assert card["verdict"] in done.output
     with Image.open(out / "flatness.png") as picture:
         assert picture.size[0] > 500
+    from evensphere.recipes.images import listed_images, splits_of
     from evensphere.recipes.recipe import get_recipe, with_data
-    from evensphere.recipes.run import listed_images, splits_of
 
     recipe = with_data(get_recipe("folder"), str(photos)).set([f"images={out / 'list.txt'}"])
     assert len(listed_images(splits_of(recipe).pretrain, recipe.images)) == 16

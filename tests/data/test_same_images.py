@@ -23,7 +23,8 @@ from evensphere.data.stream import Arrived, Sample
 from evensphere.errors import InputError
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import collection, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 COUNTS = {"Zebra": 12, "ant": 9, "bee": 5, "über": 4}  # sorted by bytes

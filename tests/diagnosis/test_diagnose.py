@@ -17,8 +17,9 @@ from evensphere.data.source import ArraySource, Splits
 from evensphere.diagnosis.diagnose import diagnose
 from evensphere.diagnosis.finding import Diagnosis, Finding
 from evensphere.errors import InputError
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import splits_of, train
+from evensphere.recipes.run import train
 from evensphere.rundir import RunDir
 
 TINY = ["epochs=4", "backbone.width=4", "batch_size=64", "evaluate_every=4 epochs", "snapshot_every=1 epoch"]

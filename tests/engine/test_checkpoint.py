@@ -15,7 +15,8 @@ from evensphere.engine.checkpoint import checksum, load_encoder, read_checkpoint
 from evensphere.errors import InputError
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 RECIPE = get_recipe("digits-lt").set(

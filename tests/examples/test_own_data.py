@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 from evensphere.errors import InputError
 from evensphere.recipes.part import Part
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]

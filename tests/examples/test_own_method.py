@@ -13,7 +13,8 @@ from evensphere.nn.backbone import resnet_small
 from evensphere.ops.schedule import Progress
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 
 ROOT = Path(__file__).parents[2]
 NAME = "own_method:AlignmentUniformity"

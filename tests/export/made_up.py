@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from evensphere.engine.checkpoint import save_encoder
+from evensphere.recipes.images import splits_of, write_images
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.recipe import get_recipe, with_data
-from evensphere.recipes.run import splits_of, write_images
 from evensphere.rundir import RunDir
 
 RESNET18 = ("backbone=resnet18", "backbone.stem=imagenet", "views.size=64")

@@ -18,9 +18,9 @@ from evensphere.errors import InputError
 from evensphere.export.subject import subject_of
 from evensphere.gh.harmonizer import anchor_scores
 from evensphere.metrics.density import knn_density
+from evensphere.recipes.building import revisit
 from evensphere.recipes.network import projector_of, trained_method
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import revisit
 from evensphere.rundir import RunDir
 from evensphere.spreadsheet import read_csv
 

@@ -28,7 +28,8 @@ from evensphere.errors import TrainingStopped
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.report.page import render_page
 from evensphere.report.record import read_run
 from evensphere.rundir import RunDir

@@ -28,7 +28,8 @@ from evensphere.data.arrays import array
 from evensphere.engine.checkpoint import read_checkpoint, save_encoder
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.recipes.trust import trusting
 from evensphere.report import write_report
 from evensphere.reproduce.page import Heading, Paragraph, Rows, to_html

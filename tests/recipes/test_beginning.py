@@ -16,7 +16,8 @@ from evensphere.errors import InputError
 from evensphere.nn.backbone import resnet_small
 from evensphere.recipes.network import build_method
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 CLI = CliRunner()

@@ -18,11 +18,11 @@ from evensphere.data.duplicates import Fingerprints
 from evensphere.data.encoded import FileSource
 from evensphere.data.scan import scan
 from evensphere.errors import InputError
-from evensphere.recipes import run as run_module
-from evensphere.recipes import storing
+from evensphere.recipes import building, storing
+from evensphere.recipes.building import revisit
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import revisit, train
+from evensphere.recipes.run import train
 from evensphere.rundir import RunDir
 
 TAKES = (5, 1, 3) + (1,) * 24  # so many pictures of each scene
@@ -57,7 +57,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
             weights.append(given["sample_weights"])
         return build(kind, part, **given)
 
-    monkeypatch.setattr(run_module, "build", listening)
+    monkeypatch.setattr(building, "build", listening)
     return weights
 
 

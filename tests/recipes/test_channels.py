@@ -17,7 +17,8 @@ from evensphere.errors import InputError
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 QUICK = ["epochs=1", "workers=0", "views.size=32", "monitor=knn"]

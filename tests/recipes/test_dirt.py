@@ -19,7 +19,8 @@ from evensphere.data.folder import folder
 from evensphere.data.scan import scan
 from evensphere.recipes import storing
 from evensphere.recipes.recipe import get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 # real ones: scikit-learn's everywhere, CIFAR's where somebody says that they are

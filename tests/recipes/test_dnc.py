@@ -26,7 +26,8 @@ from evensphere.recipes.mapping import draw_map
 from evensphere.recipes.network import projector_of
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.report import write_report
 from evensphere.rundir import RunDir
 

@@ -15,7 +15,8 @@ from evensphere.engine.predictions import read_predictions
 from evensphere.recipes.finetuning import finetune_run, supervised, training_images
 from evensphere.recipes.part import Part
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 

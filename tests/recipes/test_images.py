@@ -15,9 +15,10 @@ from evensphere.data.digits import digits
 from evensphere.data.source import Splits
 from evensphere.engine import evaluate as evaluation
 from evensphere.errors import InputError
-from evensphere.recipes import run as run_module
+from evensphere.recipes import building
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 
@@ -53,7 +54,7 @@ def test_many_and_few_stay_those_of_the_whole_data_set(tmp_path: Path, monkeypat
         scored.append(given.train_counts())
         return monitor(given, *rest)
 
-    monkeypatch.setattr(run_module, "validation_monitor", seeing)
+    monkeypatch.setattr(building, "validation_monitor", seeing)
     lines = tmp_path / "list.txt"
     lines.write_text("\n".join(splits.pretrain.location(i) for i in range(20)))
     run = train(tiny(f"images={lines}"), tmp_path / "run")

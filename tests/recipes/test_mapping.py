@@ -19,9 +19,11 @@ from evensphere.data.source import ArraySource, Splits
 from evensphere.errors import InputError
 from evensphere.metrics.density import density_deciles, knn_density
 from evensphere.recipes import mapping
+from evensphere.recipes.building import revisit
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.mapping import chosen_images, draw_map, ends
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import revisit, splits_of, train
+from evensphere.recipes.run import train
 from evensphere.report.record import read_run
 from evensphere.rundir import RunDir
 

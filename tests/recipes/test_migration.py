@@ -14,7 +14,8 @@ import pytest
 
 from evensphere.engine.checkpoint import FORMAT
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.report import write_report
 from evensphere.rundir import RunDir
 

@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from evensphere.engine import train as engine
 from evensphere.ops.schedule import Progress
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import evaluate
 from evensphere.recipes.run import train as train_recipe
+from evensphere.recipes.scoring import evaluate
 from evensphere.report import write_report
 from evensphere.rundir import RunDir
 

@@ -20,7 +20,8 @@ from evensphere.engine.sam import density_weights
 from evensphere.errors import InputError, TrainingStopped
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_sizes
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 TINY = ["epochs=4", "backbone.width=8", "batch_size=64", "evaluate_every=2 epochs"]

@@ -20,7 +20,8 @@ from evensphere.errors import InputError
 from evensphere.ops.schedule import Progress
 from evensphere.recipes.mapping import draw_map
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
 # 61 images in batches of 16: three full ones and a partial one of 13; GH from the third of four epochs; shards of 13

@@ -19,10 +19,12 @@ from evensphere.errors import InputError
 from evensphere.metrics.bank import FeatureBank
 from evensphere.metrics.cluster import effective_number
 from evensphere.metrics.geometry import class_centroids, inter_class_uniformity, neighborhood_uniformity
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe
-from evensphere.recipes.run import evaluate, splits_of, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.reproduce import run as runner
 from evensphere.reproduce.cells import Cell, table_cells
 from evensphere.reproduce.measures import is_measured, measure

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from evensphere.gh.harmonizer import Harmonizer, anchor_scores
+from evensphere.recipes.building import revisit
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import revisit, train
+from evensphere.recipes.run import train
 from evensphere.reproduce.surrogates import look_back, own_harmonizer
 from evensphere.rundir import RunDir
 

@@ -9,7 +9,8 @@ import pytest
 from evensphere.errors import InputError
 from evensphere.methods import METHOD_INFO
 from evensphere.recipes.recipe import get_recipe
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.reproduce import DIRECT, SCALES, TABLES
 from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.cells import Cell, get_table, has_scale, table_cells

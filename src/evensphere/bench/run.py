@@ -19,9 +19,10 @@ from evensphere.data.source import ArraySource, Splits
 from evensphere.engine.processes import Processes
 from evensphere.errors import InputError
 from evensphere.ops.draw import seed_for
+from evensphere.recipes.building import build_training
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_precision, with_sizes
-from evensphere.recipes.run import build_training, environment
+from evensphere.recipes.run import environment
 from evensphere.rundir import RunDir
 
 _COUNTED_ITERATIONS = 10  # Sinkhorn's, fixed where operations are counted

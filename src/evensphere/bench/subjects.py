@@ -41,10 +41,10 @@ from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, NoHarmonizer, anchor_scores
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import transport_plan
+from evensphere.recipes.building import build_harmonizer
 from evensphere.recipes.network import projector_of
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import build_harmonizer
 
 _SKEW = 100  # how many times as large as the smallest region the largest is, at first
 

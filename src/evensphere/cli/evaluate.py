@@ -41,7 +41,7 @@ def run(
     trust: Trust = False,
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
-    from evensphere.recipes.run import evaluate
+    from evensphere.recipes.scoring import evaluate
 
     results = evaluate(folder, data or None, metric, plain_console(stderr=True), split, encoder, out, trust)
     plain_console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))

@@ -49,7 +49,8 @@ def run(
 def _train_and_evaluate(folder: Path, arm: str, seed: int, settings: list[str], console: Console) -> dict[str, Any]:
     """One run, or what is left to do of it."""
     from evensphere.recipes.recipe import get_recipe
-    from evensphere.recipes.run import evaluate, train
+    from evensphere.recipes.run import train
+    from evensphere.recipes.scoring import evaluate
 
     # the seed also draws the subset: which digits are rare must not be the same in every run
     recipe = get_recipe("digits-lt", arm).set([f"seed={seed}", f"data.seed={seed}", *settings])

@@ -23,8 +23,8 @@ from evensphere.diagnosis.prospects import Plan
 from evensphere.diagnosis.simple import Whitening
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import auto_num_anchors
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data, with_sizes
-from evensphere.recipes.run import splits_of
 from evensphere.recipes.storing import look_at
 from evensphere.recipes.trust import trusting
 from evensphere.report.page import write_file

@@ -21,9 +21,10 @@ from evensphere.engine.train import StepModule
 from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer
 from evensphere.ops.draw import permutation
+from evensphere.recipes.building import build_training
 from evensphere.recipes.bursts import groups_of
+from evensphere.recipes.images import images_of, splits_of
 from evensphere.recipes.recipe import Recipe, with_data
-from evensphere.recipes.run import build_training, images_of, splits_of
 from evensphere.recipes.storing import pixels_again
 from evensphere.rundir import RunDir
 

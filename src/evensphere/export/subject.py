@@ -16,10 +16,10 @@ from evensphere.data.augment import Views
 from evensphere.engine.checkpoint import load_encoder
 from evensphere.engine.embed import batches_of
 from evensphere.errors import InputError
+from evensphere.recipes.images import images_of, splits_of
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import images_of, splits_of
 from evensphere.rundir import RunDir, Which
 
 IMAGES = 8  # that an export is compared on

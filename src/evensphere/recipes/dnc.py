@@ -39,10 +39,10 @@ from evensphere.methods import DISTILLATION
 from evensphere.methods.base import Method
 from evensphere.metrics.cluster import cosine_k_means
 from evensphere.ops.schedule import Duration, Progress
+from evensphere.recipes.images import images_of, splits_of, write_images
 from evensphere.recipes.network import projector_of, trained_method
 from evensphere.recipes.part import Part, build, options_of
 from evensphere.recipes.recipe import Recipe, without_auto
-from evensphere.recipes.run import images_of, splits_of, write_images
 from evensphere.recipes.stages import Stage, Stages
 from evensphere.rundir import RunDir
 from evensphere.untrusted import read_json_object

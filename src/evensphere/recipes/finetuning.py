@@ -24,7 +24,7 @@ from evensphere.metrics.bank import Banks
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import record_results, splits_to_score
+from evensphere.recipes.scoring import record_results, splits_to_score
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir
 
@@ -45,7 +45,7 @@ def finetune_run(
     it was pretrained on, and score both on the test images.
 
     The results join RUN/eval.json as "finetune_METHOD" and "scratch_METHOD" (see `engine.finetune.METHODS`) and are
-    returned; so do the predictions. data: other labelled images, see `recipes.run.evaluate`; those that are for
+    returned; so do the predictions. data: other labelled images, see `recipes.scoring.evaluate`; those that are for
     validation or test are not trained on. trust: whether code of the user's own, which the run's recipe names, may run.
     scratch: whether the network from its first weights is trained too; it is the same for all runs of a seed that have
     the same images, views and backbone.

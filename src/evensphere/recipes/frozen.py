@@ -18,10 +18,10 @@ from evensphere.errors import InputError
 from evensphere.nn.statistics import ImageStatistics
 from evensphere.recipes.bursts import Groups, groups_of
 from evensphere.recipes.channels import with_channels
+from evensphere.recipes.images import images_of, splits_of
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, collection, get_recipe, read_part, with_data, with_view_size
-from evensphere.recipes.run import images_of, splits_of
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir
 

@@ -39,11 +39,12 @@ from evensphere.metrics.density import density_deciles, density_of, nearest_neig
 from evensphere.metrics.groups import class_groups
 from evensphere.metrics.layout import two_dimensions
 from evensphere.ops.draw import permutation
+from evensphere.recipes.building import build_training
 from evensphere.recipes.bursts import groups_of
 from evensphere.recipes.frozen import by_encoder_of
+from evensphere.recipes.images import images_of, splits_of
 from evensphere.recipes.network import nearest_anchors
 from evensphere.recipes.recipe import Recipe, with_data
-from evensphere.recipes.run import build_training, images_of, splits_of
 from evensphere.rundir import RunDir
 from evensphere.values import check_whole
 

@@ -23,9 +23,10 @@ from evensphere.disk import atomic_write
 from evensphere.engine.processes import Processes
 from evensphere.errors import InputError
 from evensphere.methods.base import Method
+from evensphere.recipes.images import listed_images, splits_of
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe, with_length
-from evensphere.recipes.run import begun_recipe, listed_images, splits_of, train_whole
+from evensphere.recipes.run import begun_recipe, train_whole
 from evensphere.rundir import RunDir
 
 

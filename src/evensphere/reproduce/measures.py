@@ -20,7 +20,7 @@ from rich.console import Console
 from evensphere.engine.finetune import METHODS, Tuning
 from evensphere.errors import InputError, unknown_name
 from evensphere.recipes.finetuning import finetune_run
-from evensphere.recipes.run import evaluate
+from evensphere.recipes.scoring import evaluate
 from evensphere.reproduce.surrogates import look_back, own_harmonizer
 from evensphere.reproduce.transfer import Target, measure_transfer
 from evensphere.rundir import RunDir

@@ -36,10 +36,11 @@ from evensphere.errors import InputError
 from evensphere.gh.harmonizer import Harmonizer, anchor_scores
 from evensphere.metrics.density import knn_density
 from evensphere.metrics.groups import class_groups
+from evensphere.recipes.building import revisit
 from evensphere.recipes.frozen import by_encoder_of
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.network import projector_of
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
-from evensphere.recipes.run import revisit, splits_of
 from evensphere.reproduce.page import Block, Heading, Paragraph, Rows
 from evensphere.rundir import RunDir
 

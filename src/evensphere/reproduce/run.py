@@ -17,7 +17,8 @@ from rich.console import Console
 
 from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
-from evensphere.recipes.run import evaluate, train
+from evensphere.recipes.run import train
+from evensphere.recipes.scoring import evaluate
 from evensphere.report import write_report
 from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.direct import DIRECT_TABLES

@@ -38,8 +38,8 @@ from evensphere.metrics.groups import GROUPS, class_groups
 from evensphere.metrics.regions import gini, region_skew
 from evensphere.metrics.signals import alignment, alpha_req, effective_rank, lidar, rank_me, uniformity
 from evensphere.ops.draw import permutation
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import splits_of
 from evensphere.reproduce.choice import Line, read_signals
 from evensphere.rundir import RunDir
 

@@ -28,7 +28,7 @@ from evensphere.metrics.groups import GROUPS, class_groups
 from evensphere.ops.draw import permutation
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import transport_plan
-from evensphere.recipes.run import revisit
+from evensphere.recipes.building import revisit
 from evensphere.rundir import RunDir
 
 _GRADIENT_BATCHES = 4  # whose gradients are compared, at every checkpoint

@@ -29,7 +29,7 @@ from evensphere.metrics.intervals import Interval, paired, paired_interval
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build
 from evensphere.recipes.recipe import Recipe
-from evensphere.recipes.run import splits_to_score
+from evensphere.recipes.scoring import splits_to_score
 from evensphere.report.wording import capital
 from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.cells import Cell, get_table
@@ -46,7 +46,7 @@ _TITLES = {"probe": "probe", "knn": "kNN", "average": "mean over classes", "accu
 
 
 class Target(NamedTuple):
-    """Other labelled images. name: of lower-case letters, digits, - and _. path: see `recipes.run.evaluate`."""
+    """Other labelled images. name: of lower-case letters, digits, - and _. path: see `recipes.scoring.evaluate`."""
 
     name: str
     path: str
