@@ -40,7 +40,7 @@ def cifar100_lt_small(arm: str = "gh") -> Recipe:
     from epoch 30.
 
     Chosen on validation images by the pilot (docs/log.md): in the same time this network and batch learn more than a
-    narrower one at full resolution or batches of 512. About 7 seconds an epoch on one core with native bf16. A
+    narrower one at full resolution or batches of 512. About 7 to 13 seconds an epoch on one core with native bf16. A
     checkpoint is kept every 10 epochs, for a look at how the surrogate labels came about.
     """
     gh = Part("gh", anchors=100, warm_up=0.5, ramp=0.05, update_every="10 epochs")

@@ -44,6 +44,6 @@ DIRECT = ("cost", "toy")
 
 SCALES = {
     "tiny": "seconds a cell, on digits: checks the machinery, shows nothing",
-    "small": "about 8 minutes a cell on one CPU core, on CIFAR-100-LT with a small network",
+    "small": "10 to 20 minutes a cell on one CPU core, on CIFAR-100-LT with a small network",
     "paper": "the authors' setting, for a GPU",
 }

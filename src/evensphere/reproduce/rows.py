@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from statistics import mean, stdev
 
-from evensphere.report.wording import count, listing
+from evensphere.report.wording import listing
 from evensphere.reproduce.page import Rows
-from evensphere.reproduce.results import Difference, Score, paired_difference
+from evensphere.reproduce.results import Difference, Score, by_seed, paired_difference
 
 Column = tuple[str, str]  # metric and column of a Score
 
 PAIRED = (
-    "Means ± standard deviation over seeds. Differences are paired by seed, with 95 % intervals (Student's t); below "
-    "each, the smallest true difference that so many seeds would find four times in five."
+    "Means ± standard deviation over seeds. Differences are paired by seed, over the pairs that both arms have, with "
+    "95 % intervals (Student's t); below each, the smallest true difference that so many pairs would find four times "
+    "in five."
 )
 
 
 def seeds_of(scores: Sequence[Score]) -> str:
-    """ "Recipe digits-lt on a CPU; seeds 3-5." A caution is added where they are fewer than three."""
-    seeds = {score.seed for score in scores}
+    """ "Recipe digits-lt on a CPU; seeds 3-5." It says if an arm lacks some, and if they are fewer than three."""
+    of_arm = {arm: {score.seed for score in scores if score.arm == arm} for arm in {score.arm for score in scores}}
+    seeds = set().union(*of_arm.values())
     recipes, devices = (sorted({getattr(score, field) for score in scores}) for field in ("recipe", "device"))
+    partly = "" if all(own == seeds for own in of_arm.values()) else "; not every arm has all of them"
     caution = "" if len(seeds) >= 3 else " Fewer than three seeds: no claim can rest on it."
-    said = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}"
+    said = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}{partly}"
     return f"Recipe {listing(recipes)} on {listing(devices)}; {said}.{caution}"
 
 
@@ -42,7 +45,8 @@ def arm_rows(
         values = [_by_seed(scores, arm, column) for column in columns.values()]
         seeds = set().union(*values)
         if seeds:
-            rows.append([title, *(spread(list(found.values()), digits) for found in values), str(len(seeds))])
+            cells = [spread(list(found.values()), digits) for found in values]
+            rows.append([title, *cells, f"{len(seeds)} ({ranges(seeds)})"])
     return Rows(["arm", *columns, "seeds"], rows)
 
 
@@ -62,16 +66,16 @@ def difference_rows(
             for column in columns.values()
         ]
         if any(found):
-            seeds = max(difference.seeds for difference in found if difference is not None)
-            title = f"{titles[first]}, against {titles[second]} ({count(seeds, 'seed')})"
-            rows.append([title, *(spell(difference, digits) for difference in found)])
-            rows.append(["smallest detectable", *(spell_detectable(difference, digits) for difference in found)])
-    return Rows([f"difference{unit and f', {unit}'}", *columns], rows)
+            title = f"{titles[first]}, against {titles[second]}"
+            pairs = max(difference.seeds for difference in found if difference is not None)
+            rows.append([title, *(spell(difference, digits) for difference in found), str(pairs)])
+            rows.append(["smallest detectable", *(spell_detectable(difference, digits) for difference in found), ""])
+    return Rows([f"difference{unit and f', in {unit}'}", *columns, "pairs"], rows)
 
 
 def _by_seed(scores: Sequence[Score], arm: str, column: Column) -> dict[int, float]:
-    wanted = (arm, *column)
-    return {s.seed: s.value for s in scores if (s.arm, s.metric, s.column) == wanted and s.value is not None}
+    metric, name = column
+    return by_seed([score for score in scores if score.metric == metric], arm, name)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

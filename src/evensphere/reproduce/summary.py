@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TypeVar
 
 from evensphere.report.record import METRICS
 from evensphere.report.wording import capital
 from evensphere.reproduce.arms import ARMS
 from evensphere.reproduce.cells import Cell, get_table
-from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, Rows
+from evensphere.reproduce.page import Block, Heading, Paragraph, Picture
 from evensphere.reproduce.pictures import (
     arms_picture,
-    contrast_title,
     curves_picture,
     differences_picture,
     surrogates_picture,
 )
-from evensphere.reproduce.results import COLUMNS, Score, by_seed, paired_difference, read_looks
-from evensphere.reproduce.rows import ranges, spell, spell_detectable, spread
-from evensphere.rundir import RunDir, Split
+from evensphere.reproduce.results import COLUMNS, Score, read_looks
+from evensphere.reproduce.rows import PAIRED, Column, arm_rows, difference_rows, seeds_of
+from evensphere.rundir import RunDir
 
 T = TypeVar("T")
 
@@ -80,50 +78,27 @@ def _stage_change(cells: Sequence[Cell], folder: Path) -> float | None:
 
 
 def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence[Picture] = ()) -> list[Block]:
-    blocks: list[Block] = [Heading(1, command), Paragraph(_provenance(scores, get_table(table).split)), *pictures]
+    arms, contrasts, split, *_ = get_table(table)
+    titles = {arm: ARMS[arm].title for arm in arms}
+    words = f"Accuracy in % on {split} images; std is that of the three group means (ddof 0)."
+    blocks: list[Block] = [Heading(1, command), Paragraph(f"{seeds_of(scores)} {words} {PAIRED}"), *pictures]
     for metric, title in METRICS.items():
         mine = [score for score in scores if score.metric == metric]
+        columns: dict[str, Column] = {column: (metric, column) for column in COLUMNS}
         if mine:
-            blocks += [Heading(2, capital(title)), _arm_rows(mine, get_table(table).arms)]
-        differences = _difference_rows(mine, get_table(table).contrasts)
+            minutes = _minutes(mine)
+            with_time = columns | ({"minutes": (metric, "minutes")} if minutes else {})
+            blocks += [Heading(2, capital(title)), arm_rows([*mine, *minutes], titles, with_time)]
+        differences = difference_rows(mine, contrasts, titles, columns, unit="points")
         if differences.rows and metric != "knn_untrained":
             blocks.append(differences)
     return blocks
 
 
-def _provenance(scores: Sequence[Score], split: Split) -> str:
-    recipes, devices = ({getattr(score, field) for score in scores} for field in ("recipe", "device"))
-    seeds = {arm: {score.seed for score in scores if score.arm == arm} for arm in {score.arm for score in scores}}
-    every = set().union(*seeds.values())
-    partly = "" if all(own == every for own in seeds.values()) else "; not every arm has all of them"
-    claim = "" if len(every) >= 3 else " Fewer than three seeds: no claim can rest on it."
-    return (
-        f"Recipe {', '.join(sorted(recipes))} on {', '.join(sorted(devices))}; {len(every)} seed(s), {ranges(every)}"
-        f"{partly}. Accuracy in % on "
-        f"{split} images, mean ± standard deviation over seeds; std is that of the three group means (ddof 0). "
-        "Differences are paired by seed, over the pairs that both arms have, with 95 % intervals; below each, the "
-        f"smallest true difference that so many pairs would find four times in five.{claim}"
-    )
-
-
-def _arm_rows(scores: Sequence[Score], arms: Sequence[str]) -> Rows:
-    rows = []
-    for arm in arms:
-        cells = [spread(list(by_seed(scores, arm, column).values())) for column in COLUMNS]
-        seconds = {score.seed: score.seconds for score in scores if score.arm == arm and score.seconds is not None}
-        seeds = {score.seed for score in scores if score.arm == arm}
-        if seeds:
-            minutes = f"{mean(seconds.values()) / 60:.1f}" if seconds else "-"
-            rows.append([ARMS[arm].title, *cells, f"{len(seeds)} ({ranges(seeds)})", minutes])
-    return Rows(["arm", *COLUMNS, "seeds", "minutes"], rows)
-
-
-def _difference_rows(scores: Sequence[Score], contrasts: Sequence[tuple[str, str]]) -> Rows:
-    rows = []
-    for pair in contrasts:
-        found = [paired_difference(*(by_seed(scores, arm, column) for arm in pair)) for column in COLUMNS]
-        if any(found):
-            pairs = max(difference.seeds for difference in found if difference is not None)
-            rows.append([contrast_title(pair), *map(spell, found), str(pairs)])
-            rows.append(["smallest detectable", *map(spell_detectable, found), ""])
-    return Rows(["difference, in points", *COLUMNS, "pairs"], rows)
+def _minutes(scores: Sequence[Score]) -> list[Score]:
+    """How long each cell took to train, as if it were a column. Only of a GPU, which has a name: two CPUs with as many
+    cores may be twice as fast as each other."""
+    one_each = [score for score in scores if score.column == "average" and not score.device.startswith("CPU")]
+    return [
+        score._replace(column="minutes", value=score.seconds / 60) for score in one_each if score.seconds is not None
+    ]

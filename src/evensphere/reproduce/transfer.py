@@ -186,7 +186,7 @@ def _target_blocks(
     for pair in table.contrasts:
         differences = difference_rows(scores, [pair], titles, columns, unit="points")
         if differences.rows:
-            rows += [*differences.rows, ["other images too", *_for_other_images(pair, mine, columns.values())]]
+            rows += [*differences.rows, ["other images too", *_for_other_images(pair, mine, columns.values()), ""]]
     blocks: list[Block] = [
         Heading(2, capital(target)),
         Paragraph(
