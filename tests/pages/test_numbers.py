@@ -24,6 +24,8 @@ from tests.pages.measured import (
 )
 from tests.pages.reading import Page, pages
 
+from evensphere.diagnosis.prospects import Plan, harmonization_finding
+
 BEGIN, END = 30, 60  # epochs that GH acts from and to
 
 GH = ("pilot", "gh", "two-stage")  # against its control
@@ -235,3 +237,14 @@ def test_every_number_is_a_claim_or_known_to_be_none(page: Page) -> None:
         text = text.replace(known, "")
     found = [text[max(0, n.start() - 60) : n.end() + 30] for n in _NUMBER.finditer(_CODE.sub("", text))]
     assert not found, "say where they come from"
+
+
+def test_a_diagnosis_says_what_the_results_say() -> None:
+    plan = Plan(9_754, 256, 60, 2_280, 100, 1.0, 128, 1_140, None, None)
+    agree = span(looks("gh", "views_agree", BEGIN), "{:.0f}")
+    for claim in (
+        f"GH at weight 1 changed the average by {contrast(*GH).points} and that of the few by {contrast(*GH, 'few')}",
+        f"weight 0.3 the average by {contrast('levers', 'gh-weight-0.3', 'two-stage')}",
+        f"the same label in {agree} % of the cases when GH began",
+    ):
+        assert claim in harmonization_finding(plan).evidence

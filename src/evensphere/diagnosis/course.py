@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from evensphere.diagnosis.finding import Chart, Finding
+from evensphere.diagnosis.finding import Chart, Finding, Question
 from evensphere.report.wording import PERCENT, count, three_figures
 
 Event = Mapping[str, Any]
@@ -50,26 +50,22 @@ def run_length(total_steps: int, done: int, epochs: int) -> Finding:
     """Whether the run is long enough to say anything."""
     numbers = {"steps": total_steps, "done": done, "epochs": epochs}
     wanted = math.ceil(epochs * ENOUGH_STEPS / max(1, total_steps))
-    title = "Was it long enough?"
     evidence = (
         "Measured (docs/log.md): after 84 steps on 2,640 photos the encoder was worse than an untrained one (kNN "
         "26.9 against 28.8 %); CIFAR-100-LT still gained after 2,000 steps, and GH's own results are from 20,000 "
         "and more."
     )
+    asked = Question("run-length", "Was it long enough?", numbers, evidence)
     if done < total_steps:
         reached = f"The run is at step {done:,} of {total_steps:,}; what follows speaks of the network as it is now."
-        return Finding("run-length", title, "info", reached, numbers, evidence, "Let it end (train ... --resume).")
+        return asked.answer("info", reached, "Let it end (train ... --resume).")
     if total_steps < ENOUGH_STEPS:
-        return Finding(
-            "run-length",
-            title,
+        return asked.answer(
             "warning",
             f"The run took {count(total_steps, 'step')}, which is too few to judge anything by.",
-            numbers,
-            evidence,
             f"Train for at least {ENOUGH_STEPS:,} steps: --set epochs={wanted} or more on these images.",
         )
-    return Finding("run-length", title, "ok", f"The run took {count(total_steps, 'step')}.", numbers, evidence)
+    return asked.answer("ok", f"The run took {count(total_steps, 'step')}.")
 
 
 def loss_course(events: Sequence[Event], steps_per_epoch: int) -> Finding | None:
@@ -86,29 +82,16 @@ def loss_course(events: Sequence[Event], steps_per_epoch: int) -> Finding | None
     )
     numbers = {"first_tenth": first, "last_tenth": last}
     evidence = "The method's own loss only; GH's has a floor of its own. How far down it goes says nothing by itself."
-    title = "Did it learn?"
+    asked = Question("loss", "Did it learn?", numbers, evidence, chart)
     if last >= first:
-        return Finding(
-            "loss",
-            title,
+        return asked.answer(
             "alarm",
             f"The loss did not go down: {three_figures(first)} in the first tenth of the run, {three_figures(last)} in "
             "the last.",
-            numbers,
-            evidence,
             "Try a third of the learning rate (--set schedule.learning_rate=...), and look at a few views: are the "
             "images still recognisable?",
-            chart,
         )
-    return Finding(
-        "loss",
-        title,
-        "ok",
-        f"The loss went from {three_figures(first)} to {three_figures(last)}.",
-        numbers,
-        evidence,
-        chart=chart,
-    )
+    return asked.answer("ok", f"The loss went from {three_figures(first)} to {three_figures(last)}.")
 
 
 def _curve(points: Sequence[tuple[int, float]], steps_per_epoch: int) -> tuple[list[float | str], str, str]:
@@ -135,30 +118,22 @@ def sinkhorn(events: Sequence[Event], harmonizer: Mapping[str, Any]) -> Finding 
         "median_iterations": iterations,
         "unsolved_percent": loose,
     }
-    title = "Were GH's labels computed to the end?"
     evidence = (
         "The error is how far the labels' shares are from pi, summed over the regions (0 to 2). At 1e-4 labels "
         "differ from those of 300 iterations by a thousandth at most (docs/log.md)."
     )
+    asked = Question("sinkhorn", "Were GH's labels computed to the end?", numbers, evidence)
     if loose > 5:
-        return Finding(
-            "sinkhorn",
-            title,
+        return asked.answer(
             "alarm" if median(errors) > 0.1 else "warning",
             f"In {loose:.0f}{PERCENT} of the steps Sinkhorn ended before it had converged (median error "
             f"{three_figures(median(errors))}).",
-            numbers,
-            evidence,
             "Allow more iterations (--set harmonizer.max_iterations=1000), or a higher temperature "
             "(--set harmonizer.sinkhorn_temperature=0.1).",
         )
-    return Finding(
-        "sinkhorn",
-        title,
+    return asked.answer(
         "ok",
         f"Sinkhorn converged, in {iterations:.0f} iterations in the median (error {three_figures(median(errors))}).",
-        numbers,
-        evidence,
     )
 
 

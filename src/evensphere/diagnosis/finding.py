@@ -56,6 +56,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What is looked into, before it is said what was found; its parts are those of the `Finding`."""
+
+    name: str
+    title: str
+    numbers: Mapping[str, Any]
+    evidence: str
+    chart: Chart | None = None
+
+    def answer(self, level: Level, sentence: str, advice: str = "") -> Finding:
+        return Finding(self.name, self.title, level, sentence, self.numbers, self.evidence, advice, self.chart)
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """subject: what was looked at, as the user called it. what: in a few words. images: in all. looked_at: of these."""
 

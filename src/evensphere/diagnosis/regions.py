@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from evensphere.diagnosis.finding import RELIABLE, Chart, Finding
+from evensphere.diagnosis.finding import RELIABLE, Chart, Finding, Question
 from evensphere.diagnosis.look import Look
 from evensphere.gh.harmonizer import Harmonizer, anchor_scores
 from evensphere.metrics.cluster import cosine_k_means, effective_number
@@ -102,43 +102,28 @@ def sizes_finding(regions: Regions) -> Finding:
     )
     low, high = (100 * one for one in intervals[0].tolist())
     largest = f"{100 * float(shares[0]):.1f}{PERCENT} [{low:.1f} to {high:.1f}]"
-    title = "How do the images divide into regions?"
     evidence = (
         "A region is a part of the space, not a class: on CIFAR-100-LT the size of an image's region had no rank "
         "correlation (-0.02 and 0.00) with the size of its class (docs/log.md; docs/results.md)."
     )
+    asked = Question("region-sizes", "How do the images divide into regions?", numbers, evidence, chart)
     if effective < 2 or float(shares[0]) > 0.5:
-        return Finding(
-            "region-sizes",
-            title,
+        return asked.answer(
             "warning",
             f"Of {regions.what}, one holds {largest} of the images: nearly everything looks alike.",
-            numbers,
-            evidence,
             "Either the images are nearly all of one kind, or the network has not learnt to tell them apart; the "
             "findings on collapse and neighbours say which.",
-            chart,
         )
     if empty > k / 3:
-        return Finding(
-            "region-sizes",
-            title,
+        return asked.answer(
             "warning",
             f"{empty} of {k} regions are empty ({regions.what}); as many equal ones would be {effective:.0f}.",
-            numbers,
-            evidence,
             f"Use fewer anchors: --set harmonizer.anchors={max(2, round(effective))}.",
-            chart,
         )
-    return Finding(
-        "region-sizes",
-        title,
+    return asked.answer(
         "info",
         f"{regions.what[0].upper()}{regions.what[1:]}: the largest holds {largest} of the images, {half} of {k} hold "
         f"half of them; as diverse as {effective:.0f} equal ones.",
-        numbers,
-        evidence,
-        chart=chart,
     )
 
 
@@ -152,13 +137,13 @@ def skew_finding(regions: Regions, consistency: float | None) -> Finding:
         "gini_without_groups": regions.structureless,
         "consistency_percent": None if consistency is None else 100 * consistency,
     }
-    title = "How skewed is the data?"
     evidence = (
         "Gini coefficient of the region sizes: 0 equal, 1 one has all. It is a skew of regions; only where "
         "regions hold kinds of things is it one of these. A cloud of points without any groups, of the same "
         f"shape, gives {regions.structureless:.2f}. k-means regions of CIFAR-100-LT (classes: 0.59) and of "
         "balanced CIFAR-100 (classes: 0) had nearly the same, 0.11 and 0.09 (docs/log.md)."
     )
+    asked = Question("skew", "How skewed is the data?", numbers, evidence)
     words = f"{skew.value:.2f} [{skew.low:.2f} to {skew.high:.2f}]"
     doubts = []
     if consistency is not None and consistency < RELIABLE:
@@ -166,24 +151,16 @@ def skew_finding(regions: Regions, consistency: float | None) -> Finding:
     if skew.low <= regions.structureless:
         doubts.append(f"points without any groups would give as much ({regions.structureless:.2f})")
     if doubts:
-        return Finding(
-            "skew",
-            title,
+        return asked.answer(
             "info",
             f"Not reliable here: the regions' skew of {words} says nothing of the data, because {listing(doubts)}.",
-            numbers,
-            evidence,
             "Label 200 images drawn at random (`evensphere data inspect` draws a sheet) and count: that is worth "
             "more than any estimate here.",
         )
-    return Finding(
-        "skew",
-        title,
+    return asked.answer(
         "info",
         f"Region sizes have a Gini coefficient of {words}, as classes would whose largest has {_times(imbalance)} "
         "times the images of the smallest.",
-        numbers,
-        evidence,
         "Check it against 200 labelled images drawn at random before you rely on it.",
     )
 

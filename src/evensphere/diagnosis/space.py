@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from evensphere.diagnosis.finding import Chart, Finding
+from evensphere.diagnosis.finding import Chart, Finding, Question
 from evensphere.diagnosis.look import Look
 from evensphere.metrics.signals import effective_rank, rank_me, spread
 
@@ -44,7 +44,6 @@ def collapse(rooms: Sequence[Room], trained: bool = True) -> Finding:
     last, widest = rooms[-1], max(rooms, key=lambda one: one.dimensions)
     numbers = {"checkpoints": [one._asdict() for one in rooms]}
     where = "embeddings" if last.embedded else "features"
-    title = "Has the network collapsed?"
     evidence = (
         "Healthy runs of this project on CIFAR-100-LT had a spread of 0.98 to 1.00 and 11 to 22 dimensions of 128 "
         "at all of their checkpoints. Spread: 1 fills the sphere, 0 is one point. Dimensions: the effective rank "
@@ -59,63 +58,36 @@ def collapse(rooms: Sequence[Room], trained: bool = True) -> Finding:
         chart = Chart(
             "lines", f"Directions that the {where} use.", [one.epoch for one in rooms], "epoch", "dimensions", series
         )
+    asked = Question("collapse", "Has the network collapsed?", numbers, evidence, chart)
     if last.dimensions == 0 or (last.embedded and last.spread < _ONE_POINT):
-        return Finding(
-            "collapse",
-            title,
+        return asked.answer(
             "alarm",
             f"The {where} of all images lie in nearly one point (spread {last.spread:.2f}): the network tells nothing "
             "apart.",
-            numbers,
-            evidence,
             "Do not use this encoder. Train again with a lower learning rate; with a method without negatives (byol, "
             "simsiam) check its momentum and predictor, with others raise the batch size.",
-            chart,
         )
     if last.dimensions < min(_FEW_DIRECTIONS, last.width / 4):
         used = f"The {where} use {last.dimensions:.1f} of {last.width} dimensions"
         if not trained:
-            return Finding(
-                "collapse",
-                title,
+            return asked.answer(
                 "warning",
                 f"{used}, as those of a network do that has hardly begun.",
-                numbers,
-                evidence,
                 "Train longer, then look again; if it stays so, lower the learning rate.",
-                chart,
             )
-        return Finding(
-            "collapse",
-            title,
+        return asked.answer(
             "alarm",
             f"{used}: most differences between images are lost.",
-            numbers,
-            evidence,
             "Do not use this encoder. Lower the learning rate or the method's temperature, or try barlow or vicreg, "
             "which keep dimensions apart.",
-            chart,
         )
     if last.dimensions < _LOST * widest.dimensions:
-        return Finding(
-            "collapse",
-            title,
+        return asked.answer(
             "warning",
             f"The {where} use {last.dimensions:.1f} dimensions now and used {widest.dimensions:.1f} at epoch "
             f"{widest.epoch:g}: the network is giving up differences.",
-            numbers,
-            evidence,
             f"Compare with the checkpoint of epoch {widest.epoch:g}; a lower learning rate or --set "
             "harmonizer.weight=0.3 keep more.",
-            chart,
         )
     spread_words = f"spread {last.spread:.2f}, " if last.embedded else ""
-    return Finding(
-        "collapse",
-        title,
-        "ok",
-        f"No sign of it: {spread_words}{last.dimensions:.0f} of {last.width} dimensions used.",
-        numbers,
-        evidence,
-        chart=chart,
-    )
+    return asked.answer("ok", f"No sign of it: {spread_words}{last.dimensions:.0f} of {last.width} dimensions used.")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from evensphere.diagnosis.finding import RELIABLE, Chart, Finding
+from evensphere.diagnosis.finding import RELIABLE, Chart, Finding, Question
 from evensphere.diagnosis.look import Look
 from evensphere.errors import InputError
 from evensphere.metrics.density import (
@@ -105,47 +105,32 @@ def neighbourhood_finding(near: Neighbourhoods, learnt: bool = True) -> Finding 
     middle = _middle([one.value for one in tenths])
     numbers = {"percent": 100 * overall, "needed": 100 * RELIABLE, "by_tenth": [100 * one.value for one in tenths]}
     chart = _chart("Neighbours that two views of an image share, above chance.", "shared neighbours, %", tenths, 100)
-    title = "Does the network know what is alike?"
     evidence = (
         f"Of each image's {K} nearest images, how many are the same when another crop of it is looked at; chance "
         "is taken off. Where little is shared, who is near whom is an accident of the crop. On CIFAR-100-LT it "
         "was 3 to 8 %, and there neither region sizes nor densities told common classes from rare ones (docs/log.md, "
         "docs/when-gh-hurts.md)."
     )
+    asked = Question("neighbourhoods", "Does the network know what is alike?", numbers, evidence, chart)
     if overall < RELIABLE:
-        return Finding(
-            "neighbourhoods",
-            title,
+        return asked.answer(
             "warning",
             f"Not reliable here: two views of an image share {100 * overall:.0f}{PERCENT} of their neighbours, and "
             f"below {100 * RELIABLE:.0f}{PERCENT} nothing about rare images, regions or skew can be read off.",
-            numbers,
-            evidence,
             _MORE_TRAINING if learnt else _A_NETWORK,
-            chart,
         )
     if tenths[0].high < _MUCH_WORSE * middle:
-        return Finding(
-            "neighbourhoods",
-            title,
+        return asked.answer(
             "warning",
             f"Yes in the middle ({100 * middle:.0f}{PERCENT} shared neighbours), but hardly where images are sparse "
             f"({100 * tenths[0].value:.0f}{PERCENT}): what is rare is not told apart from odd pictures.",
-            numbers,
-            evidence,
             "Look at the sparsest images before trusting any of them to be of a rare kind; a few labels there say "
             "most.",
-            chart,
         )
-    return Finding(
-        "neighbourhoods",
-        title,
+    return asked.answer(
         "ok",
         f"Two views of an image share {100 * overall:.0f}{PERCENT} of their neighbours, and "
         f"{100 * tenths[0].value:.0f}{PERCENT} where images are sparsest.",
-        numbers,
-        evidence,
-        chart=chart,
     )
 
 
@@ -156,7 +141,6 @@ def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
     alone = [locations[i] for i in near.density.argsort(stable=True)[:_NAMED].tolist()]
     numbers = {"ratio": ratio, "by_tenth": [one.value for one in tenths], "sparsest": alone}
     chart = _chart("Local density by tenths (minus the log of the mean distance to 10 neighbours).", "density", tenths)
-    title = "How unevenly do the images lie?"
     evidence = (
         "Density is weak evidence of rarity: on CIFAR-100-LT its rank correlation with the sizes of the classes "
         "was below 0.1, and the sparsest tenth held about a third more of the rare classes than its share, hardly more "
@@ -165,30 +149,21 @@ def density_finding(near: Neighbourhoods, locations: Sequence[str]) -> Finding:
     )
     copies = float((near.density > math.log(1e4)).float().mean())
     numbers["copies_percent"] = 100 * copies
+    asked = Question("density", "How unevenly do the images lie?", numbers, evidence, chart)
     if copies > 0.05:
-        return Finding(
-            "density",
-            title,
+        return asked.answer(
             "warning",
             f"{100 * copies:.0f}{PERCENT} of the images have {K} copies or near-copies of themselves among those "
             "looked at.",
-            numbers,
-            evidence,
             "Near-duplicates crowd out what is rare: `evensphere data inspect` lists them, and near_duplicates=once "
             "lets a burst count once in GH's statistics.",
-            chart,
         )
     trusted = near.reliable is None or near.reliable >= RELIABLE
-    return Finding(
-        "density",
-        title,
+    return asked.answer(
         "info",
         f"The neighbours of the sparsest tenth are {ratio:.1f} times as far away as those of the densest. Most alone"
         f"{'' if trusted else ' (not reliable here)'}: {listing(alone[:_SAID])}.",
-        numbers,
-        evidence,
         f"Look at these ({_NAMED} are in diagnosis.json): what is rare is among such images, with what is merely odd.",
-        chart,
     )
 
 
@@ -210,31 +185,21 @@ def detail_finding(look: Look, near: Neighbourhoods) -> Finding:
         "dimensions",
         ranks,
     )
-    title = "Does it tell sparse images apart?"
     evidence = (
         f"{name} of {each} images each, so the tenths can be compared with each other, but not with other runs. LiDAR "
         "counts directions in which images differ more than views of one image do."
     )
+    asked = Question("detail", "Does it tell sparse images apart?", numbers, evidence, chart)
     if sparsest < _MUCH_WORSE * middle:
-        return Finding(
-            "detail",
-            title,
+        return asked.answer(
             "warning",
             f"Less than others: {sparsest:.0f} directions ({name}) in the sparsest tenth, {middle:.0f} in the middle.",
-            numbers,
-            evidence,
             "What is sparse has been neglected. Train longer, or weigh it up: GH (--arm gh) and bcl were made for "
             "that; compare with a run without them.",
-            chart,
         )
-    return Finding(
-        "detail",
-        title,
+    return asked.answer(
         "ok",
         f"As well as others: {sparsest:.0f} directions ({name}) in the sparsest tenth, {middle:.0f} in the middle.",
-        numbers,
-        evidence,
-        chart=chart,
     )
 
 
@@ -257,55 +222,35 @@ def trend_finding(course: Sequence[tuple[float, Float[Tensor, " n"]]], tenths: I
         "shared neighbours, %",
         {"sparsest tenth": sparse, "all others": rest},
     )
-    title = "How did the sparse images fare?"
     evidence = (
         "The same images at every checkpoint: the sparsest tenth at the end, by the neighbours that two views "
         "share. It is no accuracy; on CIFAR-100-LT later checkpoints were better for the rare classes throughout, "
         "so the last one is the default (docs/results.md, Signals)."
     )
+    asked = Question("trend", "How did the sparse images fare?", numbers, evidence, chart)
     at = f"{sparse[best]:.0f}{PERCENT} at epoch {course[best][0]:g}"
     if lost and rest[-1] >= rest[best]:
-        return Finding(
-            "trend",
-            title,
+        return asked.answer(
             "warning",
             f"They got worse while the others got better: {at}, {sparse[-1]:.0f}{PERCENT} at the end.",
-            numbers,
-            evidence,
             f"Compare the checkpoint of epoch {course[best][0]:g} on labelled images before you use the last.",
-            chart,
         )
     if lost:
-        return Finding(
-            "trend",
-            title,
+        return asked.answer(
             "warning",
             f"They and the others got worse: {at}, {sparse[-1]:.0f}{PERCENT} at the end.",
-            numbers,
-            evidence,
             f"Compare the checkpoint of epoch {course[best][0]:g} on labelled images; train with a lower rate.",
-            chart,
         )
     if sparse[-1] < 100 * RELIABLE and rest[-1] < 100 * RELIABLE:
-        return Finding(
-            "trend",
-            title,
+        return asked.answer(
             "info",
             f"Not reliable here: shared neighbours were {sparse[0]:.0f}{PERCENT} at epoch {course[0][0]:g} and "
             f"{sparse[-1]:.0f}{PERCENT} at the end, too few to tell (all others {rest[0]:.0f} and {rest[-1]:.0f}).",
-            numbers,
-            evidence,
-            chart=chart,
         )
-    return Finding(
-        "trend",
-        title,
+    return asked.answer(
         "ok",
         f"They did not lose: {sparse[0]:.0f}{PERCENT} shared neighbours at epoch {course[0][0]:g}, "
         f"{sparse[-1]:.0f}{PERCENT} at the end (all others {rest[0]:.0f} and {rest[-1]:.0f}).",
-        numbers,
-        evidence,
-        chart=chart,
     )
 
 
