@@ -15,7 +15,7 @@ test: $(VENV)/installed-test lint types
 	$(PYTEST) --durations=10
 
 slow: $(VENV)/installed-test
-	$(PYTEST) -m slow --durations=10
+	$(PYTEST) -m "slow and not soak" --durations=10
 
 # each integration, in an environment that holds its own package and no other optional one
 integrations: $(VENV)/installed-test

@@ -112,6 +112,18 @@ def test_debug_shows_the_traceback() -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 
 
+def test_training_starts_without_what_it_has_no_use_for_yet() -> None:
+    """Each of these takes a second or more to import; torchmetrics is somebody else's, and imports half of them."""
+    unused = ["timm", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "plotly", "transformers"]
+    lines = [
+        "import sys; sys.modules['torchmetrics'] = None",
+        "import evensphere.recipes.run",
+        f"print([name for name in {unused} if name in sys.modules])",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_train_evaluate_and_report_work_together(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -10,7 +10,8 @@ from tests.curation.collections_made_up import clusters
 
 from evensphere.curation.hierarchy import default_levels, draw_evenly, even_shares, fill_evenly, k_means, tree
 from evensphere.errors import InputError
-from evensphere.metrics.cluster import effective_number, normalized_mutual_information
+from evensphere.metrics.cluster import normalized_mutual_information
+from evensphere.metrics.signals import effective_number
 
 
 def random_paths(draw: st.DrawFn) -> torch.Tensor:

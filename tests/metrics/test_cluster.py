@@ -16,7 +16,6 @@ from evensphere.metrics.cluster import (
     adjusted_rand_index,
     cluster_agreement,
     cosine_k_means,
-    effective_number,
     matched,
     normalized_mutual_information,
     region_ownership,
@@ -104,12 +103,6 @@ def test_owners_are_the_most_frequent_classes() -> None:
     for c in range(5):
         homes = [owners[a] == c for a, one in zip(assigned.tolist(), labels.tolist(), strict=True) if one == c]
         assert float(found.at_home[c]) == pytest.approx(sum(homes) / len(homes) if homes else 0)
-
-
-def test_the_effective_number_counts_equal_shares() -> None:
-    assert effective_number(torch.full((7,), 1 / 7)) == pytest.approx(7, rel=1e-5)
-    assert effective_number(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
-    assert 2 < effective_number(torch.tensor([0.6, 0.2, 0.2])) < 3
 
 
 def test_groups_are_matched_to_classes_as_by_trying_all() -> None:

@@ -14,6 +14,7 @@ from evensphere.errors import InputError
 from evensphere.metrics.signals import (
     alignment,
     alpha_req,
+    effective_number,
     effective_rank,
     lidar,
     rank_me,
@@ -159,3 +160,9 @@ def test_lidar_refuses_one_view_and_no_delta() -> None:
         lidar(draw(5, 1, 3))
     with pytest.raises(InputError, match="delta"):
         lidar(draw(5, 2, 3), delta=0.0)
+
+
+def test_the_effective_number_counts_equal_shares() -> None:
+    assert effective_number(torch.full((7,), 1 / 7)) == pytest.approx(7, rel=1e-5)
+    assert effective_number(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
+    assert 2 < effective_number(torch.tensor([0.6, 0.2, 0.2])) < 3

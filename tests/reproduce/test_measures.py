@@ -17,8 +17,8 @@ from evensphere.engine.checkpoint import load_encoder
 from evensphere.engine.evaluate import extract
 from evensphere.errors import InputError
 from evensphere.metrics.bank import FeatureBank
-from evensphere.metrics.cluster import effective_number
 from evensphere.metrics.geometry import class_centroids, inter_class_uniformity, neighborhood_uniformity
+from evensphere.metrics.signals import effective_number
 from evensphere.recipes.images import splits_of
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.part import build

@@ -26,7 +26,7 @@ from evensphere.curation.look import Look, look_at
 from evensphere.curation.written import write_table
 from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
-from evensphere.metrics.cluster import effective_number
+from evensphere.metrics.signals import effective_number
 from evensphere.ops.draw import permutation, seed_for
 from evensphere.recipes.frozen import frozen
 

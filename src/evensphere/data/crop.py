@@ -14,8 +14,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from evensphere.data.separable import Taps, filter_separably
 from evensphere.ops.draw import uniform
@@ -210,6 +208,9 @@ def cut_crop(
 ) -> UInt8[Tensor, "c {size} {size}"] | Float32[Tensor, "c {size} {size}"]:
     """One image's box at size x size, antialiased: what `resized_crop` gives, for uint8 up to the rounding. Neither
     leaves 0..255 and 0..1."""
+    from torchvision.transforms.v2 import InterpolationMode  # a second of start-up that pixels in memory do without
+    from torchvision.transforms.v2 import functional as tv
+
     top, left, height, width = box.tolist()
     mode = InterpolationMode(interpolation)
     crop: Tensor = tv.resized_crop(image, top, left, height, width, [size, size], mode, antialias=True)
@@ -223,5 +224,9 @@ def resize_and_center(
 
     An image that is size x size already comes back as it is.
     """
+    if images.shape[-2:] == (size, size):
+        return images
+    from torchvision.transforms.v2 import functional as tv
+
     central: Tensor = tv.center_crop(tv.resize(images, [size], antialias=True), [size, size])
     return central

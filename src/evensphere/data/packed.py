@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from evensphere.data.scan import See, scan
 from evensphere.data.source import ArraySource, Source, Subset, UnreadableImage
@@ -37,6 +35,9 @@ def shrink(image: UInt8[Tensor, "c h w"], side: int) -> UInt8[Tensor, "c _ _"]:
     """The image with a short side of `side` pixels, antialiased bicubic; as it is where it has no more."""
     if min(image.shape[1:]) <= side:
         return image
+    from torchvision.transforms.v2 import InterpolationMode  # a second of start-up that small images do without
+    from torchvision.transforms.v2 import functional as tv
+
     small: Tensor = tv.resize(image, [side], InterpolationMode.BICUBIC, antialias=True)
     return small
 

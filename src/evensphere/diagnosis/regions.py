@@ -13,7 +13,7 @@ from torch import Tensor
 from evensphere.diagnosis.finding import RELIABLE, Chart, Finding, Question
 from evensphere.diagnosis.look import Look
 from evensphere.gh.harmonizer import Harmonizer, anchor_scores
-from evensphere.metrics.cluster import cosine_k_means, effective_number
+from evensphere.metrics.cluster import cosine_k_means
 from evensphere.metrics.regions import (
     Estimate,
     exponential_imbalance,
@@ -22,6 +22,7 @@ from evensphere.metrics.regions import (
     share_intervals,
     structureless,
 )
+from evensphere.metrics.signals import effective_number
 from evensphere.report.wording import PERCENT, listing
 
 _SHOWN = 100  # regions in the picture

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from evensphere.errors import InputError
-from evensphere.metrics.cluster import effective_number
+from evensphere.metrics.signals import effective_number
 from evensphere.rundir import RunDir
 from evensphere.untrusted import RESULTS, read_json_object
 

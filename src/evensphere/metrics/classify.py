@@ -15,9 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from evensphere.errors import InputError
@@ -169,6 +166,10 @@ def logistic_probe(banks: Banks) -> dict[str, Any]:
     """
     check_banks(banks)
     check_two_classes(banks.train)
+    # here, for training is watched by kNN alone and need not wait for scikit-learn
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(banks.train.features.cpu().numpy())
     model = LogisticRegression(C=DEFAULT_C, max_iter=MAX_ITERATIONS, warm_start=True)
     if banks.validation is None:
@@ -198,6 +199,8 @@ def _climb(model: Any, scaler: Any, train: FeatureBank, validation: FeatureBank,
 
 
 def _fit(model: Any, scaler: Any, train: FeatureBank) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported as "converged" instead
         model.fit(scaler.transform(train.features.cpu().numpy()), train.labels.cpu().numpy())

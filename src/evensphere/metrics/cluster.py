@@ -103,8 +103,3 @@ def region_ownership(
     owner = torch.where(table.sum(1) > 0, table.argmax(1), -1)
     at_home = torch.bincount(labels[owner[assigned] == labels], minlength=num_classes)
     return Ownership(owner, at_home / torch.bincount(labels, minlength=num_classes).clamp(min=1))
-
-
-def effective_number(shares: Float[Tensor, " k"]) -> float:
-    """exp of the entropy: how many equal regions would be as diverse as these. shares: >= 0, summing to 1."""
-    return float(torch.special.entr(shares.double()).sum().exp())

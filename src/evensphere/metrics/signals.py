@@ -128,12 +128,17 @@ def _covariance(centred: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
     return covariance
 
 
+def effective_number(shares: Float[Tensor, " k"]) -> float:
+    """exp of the entropy: how many equal regions would be as diverse as these. shares: >= 0, summing to 1."""
+    return float(torch.special.entr(shares.double()).sum().exp())
+
+
 def _diversity(strengths: Float64[Tensor, " k"]) -> float:
     """How many equal strengths would be as diverse as these; those that are only rounding do not count."""
     strengths = torch.where(strengths > _ROUNDING * strengths[0], strengths, 0.0)
     if not strengths[0] > 0:
         return 0.0
-    return float(torch.special.entr(strengths / strengths.sum()).sum().exp())
+    return effective_number(strengths / strengths.sum())
 
 
 # How they fill the sphere ---------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ Each process takes the mean of its rows and the squares of their deviations from
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -63,7 +63,6 @@ _SHARED: dict[type[nn.Module], type[SharedBatchNorm]] = {
     nn.BatchNorm1d: SharedBatchNorm,
     nn.BatchNorm2d: SharedBatchNorm,
     nn.BatchNorm3d: SharedBatchNorm,
-    BatchNormAct2d: SharedBatchNormAct,
 }
 
 
@@ -73,12 +72,20 @@ def share_batch_norms(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if not isinstance(module, _BatchNorm) or isinstance(module, SharedBatchNorm):
             continue
-        if type(module) not in _SHARED:
+        shared = _shared(type(module))
+        if shared is None:
             raise InputError(
                 f"{name} is a {type(module).__name__}, which several processes cannot share; "
                 "choose another backbone, or train with one device."
             )
-        module.__class__ = _SHARED[type(module)]
+        module.__class__ = shared
+
+
+def _shared(kind: type[nn.Module]) -> type[SharedBatchNorm] | None:
+    if kind in _SHARED:
+        return _SHARED[kind]
+    timm = sys.modules.get("timm.layers.norm_act")  # a network of timm's has imported it; others start without
+    return SharedBatchNormAct if timm is not None and kind is timm.BatchNormAct2d else None
 
 
 class _Normalise(torch.autograd.Function):

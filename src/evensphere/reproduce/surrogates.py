@@ -22,9 +22,10 @@ from evensphere.data.source import Batch, Splits
 from evensphere.engine.train import Training
 from evensphere.gh.harmonizer import Harmonizer, anchor_scores, harmonization_loss
 from evensphere.methods.base import Output
-from evensphere.metrics.cluster import effective_number, normalized_mutual_information, region_ownership
+from evensphere.metrics.cluster import normalized_mutual_information, region_ownership
 from evensphere.metrics.geometry import class_centroids, inter_class_uniformity, neighborhood_uniformity
 from evensphere.metrics.groups import GROUPS, class_groups
+from evensphere.metrics.signals import effective_number
 from evensphere.ops.draw import permutation
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import transport_plan
