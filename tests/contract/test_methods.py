@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.contract import steps
+from tests.contract.sizes import SETTINGS
 from tests.contract.steps import PROGRESS
 from torch import Tensor
 
@@ -36,15 +37,7 @@ RATES = {
     **{"swav": 0.03, "vicreg": 0.01, "pmsn": 0.1},
 }
 
-# Sizes made for millions of images, cut to a few hundred digits; and GH's weight where the method's own gradient is a
-# tenth of SimCLR's, measured against GH's at the encoder.
-SETTINGS = {
-    "moco": ["method.queue_size=1024", "method.momentum=0.99"],
-    "byol": ["method.hidden_dim=256"],
-    "simsiam": ["method.embedding_dim=128", "method.hidden_dim=128", "method.predictor_dim=32"],
-    "moco-v3": ["method.hidden_dim=256"],
-    "nnclr": ["method.queue_size=1024", "method.hidden_dim=256", "method.predictor_dim=256"],
-}
+# GH's weight where the method's own gradient is a tenth of SimCLR's, measured against GH's at the encoder.
 WEIGHTS = {"byol": 0.1, "simsiam": 0.1}
 
 

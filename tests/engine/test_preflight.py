@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.contract.sizes import SETTINGS
 from torch import nn
 
 from evensphere.engine import preflight as preflight_module
@@ -106,7 +107,7 @@ _QUICK = ("simclr", "moco", "swav")  # a method without memory, one with a twin 
 )
 def test_a_run_does_not_notice_the_probe(method: str, tmp_path: Path) -> None:
     text = io.StringIO()
-    settings = [f"method={method}", "epochs=1", "backbone=resnet-small", "backbone.stages=2"]
+    settings = [f"method={method}", "epochs=1", "backbone=resnet-small", "backbone.stages=2", *SETTINGS.get(method, [])]
     watched = RunDir(train(tiny(*settings), tmp_path / "watched", console=Console(file=text)))
     line = next(line for line in text.getvalue().splitlines() if line.startswith("383 images"))
     room = r"[\d.]+ [MG]B memory, [\d.]+ [kM]B disk\."

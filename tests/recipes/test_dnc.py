@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.sizes import SETTINGS
 from tests.recipes.test_run import save_digits
 from torch import Tensor, nn
 
@@ -248,7 +249,7 @@ def test_a_folder_of_images_without_labels(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_any_method_can_be_divided(name: str, tmp_path: Path) -> None:
-    run = train(tiny("gh", f"method={name}"), tmp_path / "run")
+    run = train(tiny("gh", f"method={name}", *SETTINGS.get(name, [])), tmp_path / "run")
     assert "knn" in evaluate(run, metrics=["knn"])
 
 
