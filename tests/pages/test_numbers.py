@@ -29,6 +29,7 @@ from evensphere.diagnosis.prospects import Plan, harmonization_finding
 BEGIN, END = 30, 60  # epochs that GH acts from and to
 
 GH = ("pilot", "gh", "two-stage")  # against its control
+BCL = ("methods", "bcl-gh", "bcl-two-stage")
 RATE = ("pilot", "two-stage", "base")  # the learning rate alone
 BALANCED = ("pilot", "balanced", "base")
 
@@ -140,6 +141,8 @@ def _when_gh_hurts() -> list[str]:
         *(f"| {title} | {said} | {contrast(*pair, 'few')} |" for title, (said, pair) in zip(titles, rows, strict=True)),
         f"weight 0.3 instead of 1 {lever['weight-0.3']}; equal shares in place of pi {lever['uniform']}; 2,048 past "
         f"scores in Sinkhorn {lever['queue']}; 10 anchors instead of 100 {lever['anchors-10']}",
+        f"GH against the same run without it is at {contrast(*BCL)} in the probe's average and "
+        f"{contrast(*BCL, 'few')} for the few",
         f"A balanced set of the same size gains {contrast(*BALANCED).points}",
     ]
 
