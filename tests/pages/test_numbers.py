@@ -118,11 +118,13 @@ def _choosing_pi() -> list[str]:
     paper = [slow[way] for way in ("exact float32 0.9", "exact float32 0.999")]
     others = [slow[way] for way in ("streaming 0.9", "streaming 0.97", "streaming 0.99", "exact float32 0.0")]
     average, few = contrast("levers", "gh-uniform", "two-stage"), contrast("levers", "gh-uniform", "gh", "few")
+    streamed = contrast("levers", "gh-streaming", "gh")
     return [
         f"(total variation to the true shares {span(paper)}, against {span(others)} for other momenta and the "
         "streaming form)",
         f"where they have settled it is the best ({still['exact float32 0.9']:.3f} at momentum 0.9)",
         f"no difference that we could see (average {average} against no GH; few {few} against GH)",
+        f"none either ({streamed.mean:+.2f} points, {streamed.low:+.2f} to {streamed.high:+.2f}, against GH)",
     ]
 
 
