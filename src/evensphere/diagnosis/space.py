@@ -49,16 +49,7 @@ def collapse(rooms: Sequence[Room], trained: bool = True) -> Finding:
         "at all of their checkpoints. Spread: 1 fills the sphere, 0 is one point. Dimensions: the effective rank "
         "of the covariance."
     )
-    chart = None
-    if len(rooms) > 1:
-        series = {
-            "dimensions used": [one.dimensions for one in rooms],
-            "RankMe of the features": [one.rank_me for one in rooms],
-        }
-        chart = Chart(
-            "lines", f"Directions that the {where} use.", [one.epoch for one in rooms], "epoch", "dimensions", series
-        )
-    asked = Question("collapse", "Has the network collapsed?", numbers, evidence, chart)
+    asked = Question("collapse", "Has the network collapsed?", numbers, evidence, _directions(rooms, where))
     if last.dimensions == 0 or (last.embedded and last.spread < _ONE_POINT):
         return asked.answer(
             "alarm",
@@ -91,3 +82,15 @@ def collapse(rooms: Sequence[Room], trained: bool = True) -> Finding:
         )
     spread_words = f"spread {last.spread:.2f}, " if last.embedded else ""
     return asked.answer("ok", f"No sign of it: {spread_words}{last.dimensions:.0f} of {last.width} dimensions used.")
+
+
+def _directions(rooms: Sequence[Room], where: str) -> Chart | None:
+    """How many there are over the epochs; nothing to see at a single checkpoint."""
+    if len(rooms) < 2:
+        return None
+    epochs = [one.epoch for one in rooms]
+    series = {
+        "dimensions used": [one.dimensions for one in rooms],
+        "RankMe of the features": [one.rank_me for one in rooms],
+    }
+    return Chart("lines", f"Directions that the {where} use.", epochs, "epoch", "dimensions", series)

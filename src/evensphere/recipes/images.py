@@ -24,6 +24,7 @@ def splits_of(recipe: Recipe) -> Splits:
 
 
 def how_read(recipe: Recipe) -> dict[str, int]:
+    """What a begun run found out about how its images are read; nothing for a recipe that was not begun."""
     return {name: recipe.resolved[name] for name in ("channels", "bits") if name in recipe.resolved}
 
 
@@ -76,6 +77,7 @@ def images_of(run: RunDir, source: Source) -> Source:
 
 
 def add_skipped(run: RunDir, failed: dict[str, str], console: Console) -> None:
+    """Write down what training could not read, beside what could not be read before. failed: reasons, by place."""
     known = run.read_skipped()
     run.write_skipped([*known, *(item for item in failed.items() if item not in known)])
     console.print(f"{len(failed)} images could not be read while training; they are listed in {run.skipped_file}.")
