@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evensphere.curation.curate import curate
     from evensphere.curation.rare import find_rare
+    from evensphere.diagnosis.diagnose import diagnose
     from evensphere.export.embeddings import embed
     from evensphere.export.export import export_encoder
     from evensphere.gh.harmonizer import Harmonizer
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Encoder": "evensphere.integrations.scikit_learn",
     "curate": "evensphere.curation.curate",
+    "diagnose": "evensphere.diagnosis.diagnose",
     "embed": "evensphere.export.embeddings",
     "export_encoder": "evensphere.export.export",
     "find_rare": "evensphere.curation.rare",
@@ -41,6 +43,7 @@ __all__ = [
     "WithIndex",
     "__version__",
     "curate",
+    "diagnose",
     "embed",
     "evaluate",
     "export_encoder",

@@ -10,8 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evensphere.cli.main import app
-from evensphere.recipes.recipe import get_recipe
+from evensphere.recipes.recipe import get_recipe, with_data
 from evensphere.recipes.run import train
+from evensphere.rundir import RunDir
 
 CLI = CliRunner()
 
@@ -28,6 +29,29 @@ def test_a_digits_run_is_described_in_words(tmp_path: Path, monkeypatch: pytest.
     assert (run / "diagnosis.json").exists()
     lines = done.output.splitlines()
     assert max(map(len, lines)) <= 100 or all(str(tmp_path) in line for line in lines if len(line) > 100)
+
+
+def test_an_address_is_not_taken_for_a_folder() -> None:
+    assert "hf://nobody/nothing" in str(CLI.invoke(app, ["diagnose", "hf://nobody/nothing"]).exception)
+
+
+def test_a_run_whose_images_have_moved(tmp_path: Path) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    before.mkdir()
+    for i in range(12):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)).save(before / f"{i}.png")
+    recipe = with_data(get_recipe("folder", "base"), str(before))
+    small = ["epochs=1", "backbone=resnet-small", "backbone.width=4", "views.size=16", "batch_size=4"]
+    run = train(recipe.set(small), tmp_path / "run")
+    before.rename(now)
+    assert "There is no folder" in str(CLI.invoke(app, ["diagnose", str(run)]).exception)
+    done = CLI.invoke(app, ["diagnose", str(run), "--data", str(now)])
+    assert done.exit_code == 0, done.output
+    assert "12 images of 12 looked at" in done.output
+    assert "is no run" in str(CLI.invoke(app, ["diagnose", str(now), "--data", str(now)]).exception)
+    drawn = CLI.invoke(app, ["report", str(run), "--map", "--data", str(now)])
+    assert drawn.exit_code == 0, drawn.output
+    assert RunDir(run).map_file.exists()
 
 
 def test_a_folder_is_described_before_training_and_left_alone(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ def test_a_run_that_broke_off_says_why() -> None:
     assert stopped([]).level == "ok"
 
 
+def test_steps_that_were_left_out_are_told() -> None:
+    found = stopped([*steps(FALLING), {"event": "skipped", "step": 7, "epoch": 0, "reason": "the loss was nan"}])
+    assert found.level == "info"
+    assert found.sentence.startswith("1 step had no finite loss")
+
+
 @pytest.mark.parametrize(("total", "done", "level"), [(84, 84, "warning"), (1000, 1000, "ok"), (2000, 500, "info")])
 def test_length(total: int, done: int, level: str) -> None:
     assert run_length(total, done, epochs=4).level == level
@@ -39,14 +45,22 @@ def test_the_epochs_that_are_advised_are_enough() -> None:
 
 
 def test_a_loss_that_does_not_go_down() -> None:
-    rising, falling = loss_course(steps(FALLING[::-1]), 10), loss_course(steps(FALLING), 10)
+    rising, falling = (loss_course(steps(losses), 10, "simclr") for losses in (FALLING[::-1], FALLING))
     assert rising is not None
     assert falling is not None
     assert (rising.level, falling.level) == ("alarm", "ok")
     assert falling.numbers["first_tenth"] == pytest.approx(5 - 4.5 / 50)
     assert falling.chart is not None
     assert len(falling.chart.x) == len(falling.chart.series["loss"])
-    assert loss_course(steps(FALLING[:10]), 10) is None, "ten steps are no course"
+    assert loss_course(steps(FALLING[:10]), 10, "simclr") is None, "ten steps are no course"
+
+
+@pytest.mark.parametrize("method", ["moco", "dino"])
+def test_a_loss_that_may_rise_is_no_alarm(method: str) -> None:
+    rising, falling = (loss_course(steps(losses), 10, method) for losses in (FALLING[::-1], FALLING))
+    assert rising is not None
+    assert falling is not None
+    assert (rising.level, falling.level, rising.advice) == ("info", "ok", "")
 
 
 @pytest.mark.parametrize(

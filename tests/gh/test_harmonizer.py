@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
 from evensphere.gh.harmonizer import Harmonizer, auto_num_anchors, harmonization_loss
+from evensphere.gh.population import ExactPopulation
 from evensphere.ops.schedule import Progress
 from evensphere.ops.sinkhorn import Pace, transport_plan
 
@@ -123,6 +124,42 @@ def test_pi_is_recomputed_at_the_end_of_the_warm_up_and_then_every_so_often() ->
     assert recomputed == [*range(5), *range(10, 15)]
     harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=4, ramp=0, update_every=3)
     assert [step for step in range(15) if harmonizer.recomputes_prior(Progress(step, 5))] == [3, 6, 9, 12]
+
+
+def test_pi_is_estimated_late_where_the_last_step_of_the_warm_up_was_not_taken() -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up="2 epochs", ramp=0, update_every="20 epochs")
+    uniform = harmonizer.prior.clone()
+    for step in range(9):
+        harmonizer.after_step(views(step), index_of(step), Progress(step, 5, 200))
+    assert torch.equal(harmonizer.prior, uniform)
+    resumed = Harmonizer(D, num_samples=N, anchors=K, warm_up="2 epochs", ramp=0, update_every="20 epochs")
+    resumed.load_state_dict(harmonizer.state_dict())
+    for one in (harmonizer, resumed):
+        one.after_step(views(10), index_of(10), Progress(10, 5, 200))  # step 9 was skipped
+        assert one.population is not None
+        assert torch.equal(one.prior, late := one.population.estimate())
+        one.after_step(views(11), index_of(11), Progress(11, 5, 200))
+        assert torch.equal(one.prior, late), "once is enough"
+    assert not torch.equal(late, uniform)
+
+
+@pytest.mark.parametrize(("given", "before_and_after"), [(0, (0.0, 0.0)), (1, (1.0, 1.0)), (0.5, (0.5, 0.5))])
+def test_one_momentum_is_that_of_both_stages(given: float, before_and_after: tuple[float, float]) -> None:
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, momentum=given)
+    assert isinstance(harmonizer.population, ExactPopulation)
+    assert harmonizer.population.momentum == before_and_after
+
+
+def test_a_floor_is_a_number_of_images_however_pi_is_kept() -> None:
+    exact, streaming = (
+        Harmonizer(2, 1000, 4, population=kind, floor=100.0, momentum=0.0) for kind in ("exact", "streaming")
+    )
+    scores = torch.eye(4)[torch.arange(1000) // 950]
+    for harmonizer in (exact, streaming):
+        assert harmonizer.population is not None
+        harmonizer.population.update(torch.arange(1000), scores, warming_up=True)
+        expected = torch.tensor([1050.0, 150.0, 100.0, 100.0]) / 1400
+        assert torch.allclose(harmonizer.population.estimate(), expected)
 
 
 def test_without_a_warm_up_it_starts_from_equal_shares() -> None:
@@ -306,6 +343,7 @@ def test_evaluation_mode_changes_nothing() -> None:
     run(harmonizer, range(5))
     assert torch.equal(harmonizer(views(0), index_of(0)).loss, first)
     assert harmonizer.steps_taken == 0
+    assert harmonizer.steps_per_epoch is None, "batches of an evaluation say nothing of training's"
 
 
 def test_with_progress_the_forward_pass_leaves_no_trace() -> None:

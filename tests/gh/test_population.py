@@ -54,6 +54,31 @@ def bursts(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     return image, 1 / copies[image]
 
 
+def test_half_precision_follows_small_steps_as_full_precision_does() -> None:
+    """A step of a thousandth is less than bfloat16's digits, so rounding to the nearest would never move."""
+    full, half = ExactPopulation(64, 2), ExactPopulation(64, 2, dtype=torch.bfloat16)
+    index = torch.arange(64)
+    for population in (full, half):
+        population.update(index, torch.tensor([[0.8, 0.6]]).repeat(64, 1), warming_up=True)
+        for _ in range(700):
+            population.update(index, torch.tensor([[0.0, 1.0]]).repeat(64, 1), warming_up=False)
+    error = half.memory.values.float().mean(0) - full.memory.values.mean(0)
+    assert error.abs().max() < 0.01
+    assert torch.equal(half.places, full.places)
+
+
+def test_half_precision_goes_on_as_it_would_have() -> None:
+    once, again = ExactPopulation(9, 3, dtype=torch.bfloat16), ExactPopulation(9, 3, dtype=torch.bfloat16)
+    scores = torch.randn(4, 9, 3, generator=torch.Generator().manual_seed(0))
+    for batch in scores[:2]:
+        once.update(torch.arange(9), batch, warming_up=False)
+    again.load_state_dict(once.state_dict())
+    for batch in scores[2:]:
+        for population in (once, again):
+            population.update(torch.arange(9), batch, warming_up=False)
+    assert torch.equal(once.memory.values, again.memory.values)
+
+
 @pytest.mark.parametrize("floor", [0.0, 3.0])
 def test_copies_that_share_a_weight_of_one_count_as_one_image(floor: float) -> None:
     """Every image repeated m times at weight 1/m, visited in any order, gives the pi of the images once each."""

@@ -37,6 +37,11 @@ def harmonizer(**options: Any) -> Harmonizer:
     return Harmonizer(D, N, anchors=K, **(usual | options))
 
 
+def streaming() -> Harmonizer:
+    durations: dict[str, Any] = {"warm_up": "2 steps", "ramp": 0, "update_every": "2 steps"}
+    return Harmonizer(D, None, anchors=K, population="streaming", **durations)
+
+
 def loader() -> DataLoader[Any]:
     images = torch.randn(N, 4, generator=torch.Generator().manual_seed(0))
     return DataLoader(WithIndex(TensorDataset(images, torch.zeros(N))), batch_size=B)
@@ -120,6 +125,10 @@ def test_shares_of_the_run_follow_from_the_trainer(pl: Any, tmp_path: Path) -> N
     trainer = make_trainer(pl, [callback], tmp_path, max_steps=3, max_epochs=-1, accumulate_grad_batches=2)
     trainer.fit(make_module(pl, "embeddings"), loader())
     assert callback.harmonizer.total_steps == 6, "batches, of which two make a step"
+    callback = HarmonizerCallback(harmonizer(warm_up=0.5), log=False)
+    trainer = make_trainer(pl, [callback], tmp_path, max_steps=3, max_epochs=-1, accumulate_grad_batches=3)
+    trainer.fit(make_module(pl, "embeddings"), loader())
+    assert callback.harmonizer.total_steps == 7 == callback.harmonizer.steps_taken, "an epoch of 4 batches has 2 steps"
     assert not trainer.callback_metrics
 
 
@@ -138,13 +147,35 @@ def test_a_checkpoint_has_its_state(pl: Any, tmp_path: Path) -> None:
 
 
 def test_streaming_needs_no_index(pl: Any, tmp_path: Path) -> None:
-    durations: dict[str, Any] = {"warm_up": "2 steps", "ramp": 0, "update_every": "2 steps"}
-    streaming = Harmonizer(D, None, anchors=K, population="streaming", **durations)
-    callback = HarmonizerCallback(streaming, head="head")
+    callback = HarmonizerCallback(streaming(), head="head")
     make_trainer(pl, [callback], tmp_path).fit(module := make_module(pl, "tensor"), loader())
     assert callback.harmonizer.steps_taken == 16
     assert acts_from(module.losses, pl, tmp_path) == 2
-    assert not torch.allclose(streaming.prior, torch.full((K,), 1 / K))
+    assert not torch.allclose(callback.harmonizer.prior, torch.full((K,), 1 / K))
+
+
+@pytest.mark.parametrize("calls", [(8,), (2, 6), (1,) * 8])
+def test_local_crops_are_left_out_without_an_index(pl: Any, calls: tuple[int, ...], tmp_path: Path) -> None:
+    """However many views a call of the head has, the first two are those of all images of the batch."""
+
+    class MultiCrop(type(make_module(pl, "tensor"))):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            outputs = [self.head(torch.cat(part)) for part in _parts([batch[0] + i for i in range(8)], calls)]
+            return torch.cat(outputs).square().mean()
+
+    heard: list[Any] = []
+    callback = HarmonizerCallback(streaming(), head="head")
+    callback.harmonizer.register_forward_pre_hook(lambda _, arguments: heard.append(arguments[0]))
+    make_trainer(pl, [callback], tmp_path, max_steps=1).fit(module := MultiCrop(), loader())
+    module = MultiCrop()  # as it was before the step
+    images = next(iter(loader()))[0]
+    for view, z in enumerate(heard[0]):
+        assert torch.allclose(z, module.head(images + view), atol=1e-6)
+
+
+def _parts(views: list[Tensor], sizes: tuple[int, ...]) -> list[list[Tensor]]:
+    rest = iter(views)
+    return [[next(rest) for _ in range(size)] for size in sizes]
 
 
 def test_a_step_that_is_left_out_is_left_out(pl: Any, tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_gradients_are_right() -> None:
     assert torch.autograd.gradcheck(lambda a, b: focal_info_nce(a, b).sum(), (z1, z2))
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_a_pair_that_is_certain_has_a_gradient(gamma: float) -> None:
+    z = torch.eye(8, requires_grad=True)
+    loss = focal_info_nce(z, torch.eye(8), 0.05, gamma).sum()
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("loss", [info_nce, focal_info_nce])
 def test_the_symmetric_form_equals_the_general_one(
     loss: Callable[[Tensor, Tensor, float], Tensor], monkeypatch: pytest.MonkeyPatch

@@ -90,6 +90,7 @@ def test_durations_become_steps() -> None:
     progress = Progress(0, steps_per_epoch=7, total_steps=7 * 9)
     assert Duration.parse("3 epochs").steps(progress) == 21
     assert Duration.parse(0.5).steps(progress) == 28, "a share of a run ends with an epoch"
+    assert Duration.parse(0.5).steps(Progress(0, 1000, 1000)) == 500, "unless the run is one"
     with pytest.raises(InputError, match="unknown length"):
         Duration.parse(0.5).steps(Progress(0))
 

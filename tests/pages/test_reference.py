@@ -41,6 +41,8 @@ def test_every_command_has_all_its_options(generate: ModuleType) -> None:
             command = command.commands[below]
         for parameter in command.params:
             spelled = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or "SOURCE"
+            if parameter.secondary_opts:
+                spelled = f"{spelled} / {parameter.secondary_opts[0]}"
             assert f"`{spelled}`" in text.replace("\\|", "|") or f"`{parameter.name.upper()}`" in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,16 +43,15 @@ def run(
     trust: Trust = False,
 ) -> None:
     """Choose a subset in which common things take less room, by hierarchical k-means."""
+    from evensphere.cli.next_command import command, given_data
     from evensphere.cli.reading import Reading
     from evensphere.curation.curate import curate, write_curated
-    from evensphere.rundir import RunDir
+    from evensphere.recipes.frozen import data_of
 
     with Reading("Looking at all images once") as reading:
         curated = curate(target, size, data or (), backbone, weights, level or None, seed, reading, trust)
     files = write_curated(curated, out)
     say(curated.verdict)
     say(f"Written: {', '.join(map(str, files))}")
-    given = " ".join(f"--data {shlex.quote(one)}" for one in data or ())
-    if not RunDir(target).recipe_file.is_file():
-        given = f"--data {shlex.quote(target)}"
-    say(f"Next: evensphere train folder {given} --set images={shlex.quote(str(files[0]))}".replace("  ", " "))
+    given = given_data(data_of(target, data or (), trust))
+    say(f"Next: {command('train', 'folder', *given, '--set', f'images={files[0]}')}")

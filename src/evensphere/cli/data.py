@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evensphere.data.inspection import Classes, Inspection, Sizes
+    from evensphere.recipes.part import Part
 
 NAME = "data"
 SHOWN = 10  # broken files, and half as many classes at either end and groups of near-duplicates
@@ -87,10 +86,10 @@ def inspect_collection(
     _print(inspection, kind, counts_once(recipe, splits.pretrain), plain_console())
     if out is not None:
         say(f"Written: {', '.join(map(str, _write(inspection, kind, paths, out)))}")
-    say(_next(inspection, kind, paths, out))
+    say(_next(inspection, recipe.data, out))
 
 
-def _write(inspection: Inspection, kind: str, paths: Sequence[str], out: Path) -> list[Path]:
+def _write(inspection: Inspection, kind: str, paths: list[str], out: Path) -> list[Path]:
     from evensphere.data.contact_sheet import draw_contact_sheet
     from evensphere.disk import make_folder
     from evensphere.metrics.groups import class_groups
@@ -108,15 +107,15 @@ def _write(inspection: Inspection, kind: str, paths: Sequence[str], out: Path) -
     return files
 
 
-def _next(inspection: Inspection, kind: str, paths: Sequence[str], out: Path | None) -> str:
+def _next(inspection: Inspection, data: Part, out: Path | None) -> str:
+    from evensphere.cli.next_command import command, given_data
+
     readable, images = len(inspection.readable), len(inspection.source)
     if readable < 2 or 2 * readable < images:
         where = f"the list of them is {out / 'skipped.csv'}" if out else "--out FOLDER lists them all"
         return f"Next: repair the broken files or take them away, training refuses so many; {where}."
-    if kind not in OWN:
-        return f"Next: evensphere recipes   (or: evensphere train folder --data {kind})"
-    given = " ".join(f"--data {shlex.quote(path)}" for path in paths)
-    return f"Next: evensphere train folder {given}"
+    training = command("train", "folder", *given_data(data))
+    return f"Next: {training}" if data.name in OWN else f"Next: evensphere recipes   (or: {training})"
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

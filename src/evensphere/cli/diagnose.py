@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from evensphere.cli.console import plain_console, say
-from evensphere.cli.options import Trust
+from evensphere.cli.options import Moved, Trust
 
 NAME = "diagnose"
 
 
 def run(
     path: Annotated[
-        Path, typer.Argument(metavar="RUN|PATH", help="A run folder; or images, before any training on them.")
+        str, typer.Argument(metavar="RUN|PATH", help="A run folder; or images, before any training on them.")
     ],
     out: Annotated[
         Path | None,
@@ -34,20 +34,22 @@ def run(
         ),
     ] = None,
     images: Annotated[int, typer.Option(help="Images looked at, at most.")] = 3000,
+    data: Moved = None,
     trust: Trust = False,
 ) -> None:
     """Say how skewed, how collapsed and how reliable things look, and what to do. No label is read."""
+    from evensphere.cli.next_command import command
     from evensphere.diagnosis.diagnose import diagnose
     from evensphere.diagnosis.page import print_page
     from evensphere.rundir import RunDir
 
     status = plain_console(stderr=True)
-    diagnosis = diagnose(path, out, backbone, weights, images, status, trust)
+    diagnosis = diagnose(path, out, backbone, weights, images, status, trust, data or ())
     print_page(diagnosis, plain_console())
     is_run = RunDir(path).recipe_file.is_file()
-    if (folder := out or (path if is_run else None)) is not None:
+    if (folder := out or (Path(path) if is_run else None)) is not None:
         say(f"Written: {folder / 'diagnosis.html'} (with pictures) and diagnosis.json")
     if is_run:
-        say(f"Next: evensphere evaluate {path}   (labels are what settles it)")
+        say(f"Next: {command('evaluate', path)}   (labels are what settles it)")
     else:
-        say(f"Next: evensphere train folder --data {path} --out RUN, then evensphere diagnose RUN")
+        say(f"Next: {command('train', 'folder', '--data', path, '--out', 'RUN')}, then evensphere diagnose RUN")

@@ -41,13 +41,14 @@ def run(
     trust: Trust = False,
 ) -> None:
     """Score a frozen encoder with kNN and linear probes, by class frequency."""
+    from evensphere.cli.next_command import command
     from evensphere.recipes.scoring import evaluate
 
     results = evaluate(folder, data or None, metric, plain_console(stderr=True), split, encoder, out, trust)
     plain_console(width=110).print(group_table(f"{folder}: accuracy in %", groups_of(results), split))
     for sentence in [*doubts(results), *descriptions(results)]:
         say(sentence)
-    say(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: evensphere report {folder}")
+    say(f"Written: {out or RunDir(folder).results_file(split, encoder)}\nNext: {command('report', folder)}")
 
 
 def doubts(results: dict[str, Any]) -> list[str]:

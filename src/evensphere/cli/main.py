@@ -65,6 +65,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Anywhere on the line: show the traceback of an error, not its sentence.")
+    ] = False,
 ) -> None:
     pass
 

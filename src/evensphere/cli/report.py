@@ -20,6 +20,12 @@ def run(
     draw_map: Annotated[
         bool, typer.Option("--map", help="First draw the map of the images of runs that lack one; this looks at them.")
     ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --map: where the run's images lie now, if they have moved (repeat for several folders)."
+        ),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="With --map: run code of their own that the runs' recipes name.")
     ] = False,
@@ -29,5 +35,5 @@ def run(
 
     for folder in runs if draw_map else []:
         if not RunDir.existing(folder).map_file.exists():
-            draw(folder, trust=trust)
+            draw(folder, data=data or (), trust=trust)
     say(f"Written: {write_report(runs, out)}")

@@ -88,6 +88,8 @@ def _read_counts(file: Path, class_names: tuple[str, ...]) -> tuple[int, ...]:
 def _print(card: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
+    from evensphere.cli.next_command import command
+
     table = Table(title=f"{out}: {len(card['classes'])} classes", title_justify="left")
     for column in ("part", "images", "largest class", "smallest class", "list"):
         table.add_column(column, justify="left" if column in ("part", "list") else "right")
@@ -97,4 +99,5 @@ def _print(card: dict[str, Any], out: Path) -> None:
     for name, images in card["official"].items():
         table.add_row(name, f"{images:,}", "", "", "the source's own")
     plain_console(width=110).print(table)
-    say(f"Written: {out / 'card.json'}, counts.png and the lists\nNext: evensphere train folder --data {out}")
+    say(f"Written: {out / 'card.json'}, counts.png and the lists")
+    say(f"Next: {command('train', 'folder', '--data', out)}")

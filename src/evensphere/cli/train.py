@@ -70,6 +70,7 @@ def run(
     """Pretrain an encoder on unlabelled images."""
     from dataclasses import replace
 
+    from evensphere.cli.next_command import command
     from evensphere.recipes.recipe import get_recipe, with_data
     from evensphere.recipes.run import train
 
@@ -95,4 +96,4 @@ def run(
         trackers=track or (),
     )
     draw_after_training(out, images_on_map, data or (), trust, chosen.import_paths)
-    say(f"Trained: {out}\nNext: evensphere evaluate {out}   (or: evensphere report {out})")
+    say(f"Trained: {out}\nNext: {command('evaluate', out)}   (or: {command('report', out)})")

@@ -16,6 +16,7 @@ ENOUGH_STEPS = 1_000
 _TOLERANCE = 1e-4  # of Sinkhorn, where the recipe says nothing
 _NOT_SOLVED = 10  # times the tolerance
 _MOST_POINTS = 100  # of a curve
+_RISING = ("moco", "dino")  # methods whose loss may rise while they learn (docs/log.md)
 
 
 def stopped(events: Sequence[Event]) -> Finding:
@@ -23,27 +24,23 @@ def stopped(events: Sequence[Event]) -> Finding:
     reasons = [event.get("reason") or "no reason was logged" for event in events if event["event"] == "stopped"]
     losses = [event["loss"] for event in events if event["event"] == "step" and "loss" in event]
     broken = sum(loss is None or not math.isfinite(loss) for loss in losses)
-    numbers = {"stopped": len(reasons), "losses": len(losses), "not_finite": broken}
+    skipped = sum(event["event"] == "skipped" for event in events)
+    numbers = {"stopped": len(reasons), "losses": len(losses), "not_finite": broken, "skipped": skipped}
+    evidence = (
+        "A step whose loss or gradient is not finite is not taken; five in a row, or a hundred in all, stop the run."
+    )
+    asked = Question("stopped", "Did training break off?", numbers, evidence)
     if reasons or broken:
         why = reasons[-1] if reasons else f"{broken:,} of {len(losses):,} logged losses are not finite."
-        return Finding(
-            "stopped",
-            "Did training break off?",
+        return asked.answer(
             "alarm",
             f"Training broke off: {why}",
-            numbers,
-            "A loss that is no number has made every weight no number; nothing of it can be used.",
             "Start again with half the learning rate (--set schedule.learning_rate=...), or with --set "
-            "precision=32-true; with --resume from the last checkpoint only if that one is finite.",
+            "precision=32-true.",
         )
-    return Finding(
-        "stopped",
-        "Did training break off?",
-        "ok",
-        "Every logged loss is finite.",
-        numbers,
-        "The engine stops at the first loss that is not.",
-    )
+    if skipped:
+        return asked.answer("info", f"{count(skipped, 'step')} had no finite loss or gradient and left no trace.")
+    return asked.answer("ok", "Every logged loss is finite.")
 
 
 def run_length(total_steps: int, done: int, epochs: int) -> Finding:
@@ -68,8 +65,8 @@ def run_length(total_steps: int, done: int, epochs: int) -> Finding:
     return asked.answer("ok", f"The run took {count(total_steps, 'step')}.")
 
 
-def loss_course(events: Sequence[Event], steps_per_epoch: int) -> Finding | None:
-    """Whether the method's own loss went down: its last tenth against its first."""
+def loss_course(events: Sequence[Event], steps_per_epoch: int, method: str) -> Finding | None:
+    """Whether the method's own loss went down: its last tenth against its first. method: its name in the recipe."""
     points = [
         (event["step"], event["ssl"]) for event in events if event["event"] == "step" and _is_number(event, "ssl")
     ]
@@ -83,6 +80,9 @@ def loss_course(events: Sequence[Event], steps_per_epoch: int) -> Finding | None
     numbers = {"first_tenth": first, "last_tenth": last}
     evidence = "The method's own loss only; GH's has a floor of its own. How far down it goes says nothing by itself."
     asked = Question("loss", "Did it learn?", numbers, evidence, chart)
+    went = f"The loss went from {three_figures(first)} to {three_figures(last)}"
+    if last >= first and method in _RISING:
+        return asked.answer("info", f"{went}, which says nothing: the loss of {method} may rise while it learns.")
     if last >= first:
         return asked.answer(
             "alarm",
@@ -91,7 +91,7 @@ def loss_course(events: Sequence[Event], steps_per_epoch: int) -> Finding | None
             "Try a third of the learning rate (--set schedule.learning_rate=...), and look at a few views: are the "
             "images still recognisable?",
         )
-    return asked.answer("ok", f"The loss went from {three_figures(first)} to {three_figures(last)}.")
+    return asked.answer("ok", f"{went}.")
 
 
 def _curve(points: Sequence[tuple[int, float]], steps_per_epoch: int) -> tuple[list[float | str], str, str]:

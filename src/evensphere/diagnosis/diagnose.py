@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,28 +44,34 @@ def diagnose(
     images: int = SAMPLE,
     console: Console | None = None,
     trust: bool = False,
+    data: Sequence[str] = (),
 ) -> Diagnosis:
     """Look at a run (RUN/diagnosis.json and .html are written), or at a collection of images before any training.
 
     path: a run folder, or images of any kind. out: a folder to write to; a run's own if not given, nowhere for images.
     backbone, weights: for images: a timm model's name and a safetensors file with its weights; or the
         encoder.safetensors of a run alone. Without them features are simple statistics of the pixels.
-    images: how many are looked at, at most; at least 2. trust: whether code of the user's own, which a run's recipe or
-        its encoder's description names, may run. Raises InputError for what cannot be used.
+    images: how many are looked at, at most; at least 2. data: where a run's images lie now, if they have moved.
+    trust: whether code of the user's own, which a run's recipe or its encoder's description names, may run.
+    Raises InputError for what cannot be used.
     """
     console = console or Console(quiet=True)
-    path = Path(path)
     if images < 2:
         raise InputError(f"images = {images} was given; a diagnosis compares at least 2.")
-    is_run = (path / "recipe.json").is_file()
+    run = RunDir(path)
+    is_run = run.recipe_file.is_file()
     if is_run and (backbone is not None or weights is not None):
         raise InputError(f"{path} is a run, which has a network of its own; leave out --backbone and --weights.")
+    if data and not is_run:
+        raise InputError(
+            f"{path} is no run, so --data says nothing here; give the images themselves instead of {path}."
+        )
     with trusting(trust):
         if is_run:
-            diagnosis = diagnose_run(RunDir.existing(path), images, console)
+            diagnosis = diagnose_run(run, images, console, data)
         else:
             diagnosis = diagnose_images(str(path), backbone, weights, images, console)
-    folder = out if out is not None else path if is_run else None
+    folder = out if out is not None else run.path if is_run else None
     if folder is not None:
         write_file(folder / "diagnosis.json", json.dumps(diagnosis.to_json(), indent=2) + "\n")
         write_file(folder / "diagnosis.html", to_html(diagnosis))
@@ -74,19 +81,21 @@ def diagnose(
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def diagnose_run(run: RunDir, images: int = SAMPLE, console: Console | None = None) -> Diagnosis:
+def diagnose_run(
+    run: RunDir, images: int = SAMPLE, console: Console | None = None, data: Sequence[str] = ()
+) -> Diagnosis:
     """Everything that a run's logs and networks say. Writes nothing."""
     console = console or Console(quiet=True)
-    recipe, events = Recipe.from_json(run.read_recipe()), run.read_metrics()
+    recipe, events = with_data(Recipe.from_json(run.read_recipe()), *data), run.read_metrics()
     found: list[Finding | None] = [course.stopped(events), _length(run, recipe, events)]
-    found.append(course.loss_course(events, recipe.resolved["steps_per_epoch"]))
+    found.append(course.loss_course(events, recipe.resolved["steps_per_epoch"], recipe.method.name))
     if recipe.harmonizer.name != "none":
         found.append(course.sinkhorn(events, recipe.harmonizer.options))
     what = f"{recipe.method.name} on {count(recipe.resolved['num_images'], 'image')}, arm {recipe.arm}"
     if _is_streamed(recipe):
         found.append(_unseen("Its images come as a stream, which cannot be looked at twice."))
         return Diagnosis(run.path.name, what, recipe.resolved["num_images"], 0, _kept(found))
-    revisited = Revisited(run, most=images)
+    revisited = Revisited(run, data, images)
     steps = _spread(revisited.steps)
     if not steps and not run.encoder_file.exists():
         found.append(_unseen("No checkpoint has been written yet."))

@@ -4,7 +4,7 @@ trained on. Nobody asks for a label here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -110,9 +110,9 @@ class Revisited:
     count: images of the run. harmonizer: None for a run without one.
     """
 
-    def __init__(self, run: RunDir, data: str | None = None, most: int = SAMPLE) -> None:
+    def __init__(self, run: RunDir, data: Sequence[str] = (), most: int = SAMPLE) -> None:
         self.run, recipe = run, Recipe.from_json(run.read_recipe())
-        self.recipe = recipe if data is None else with_data(recipe, data)
+        self.recipe = with_data(recipe, *data)
         self.splits = splits_of(self.recipe)
         source = images_of(run, self.splits.pretrain)
         self.splits = self.splits._replace(pretrain=source)

@@ -155,8 +155,7 @@ def skew_finding(regions: Regions, consistency: float | None) -> Finding:
         return asked.answer(
             "info",
             f"Not reliable here: the regions' skew of {words} says nothing of the data, because {listing(doubts)}.",
-            "Label 200 images drawn at random (`evensphere data inspect` draws a sheet) and count: that is worth "
-            "more than any estimate here.",
+            "Label 200 images drawn at random and count: that is worth more than any estimate here.",
         )
     return asked.answer(
         "info",

@@ -176,5 +176,5 @@ def _package(name: str) -> Any:
         return import_module(_PACKAGES[name])
     except ImportError as error:
         raise InputError(
-            f"--track {name} was given, and its package is not installed; pip install evensphere[{name}]."
+            f"--track {name} was given, and its package is not installed; pip install 'evensphere[{name}]'."
         ) from error

@@ -113,14 +113,15 @@ class Harmonizer(nn.Module):
         step.
     update_every: how often pi is recomputed after the warm-up: after every batch of every n-th epoch (the paper: 20),
         or every n-th step.
-    floor: added to every region's count (the authors' large-scale script: 100).
+    floor: images added to every region's count (the authors' large-scale script: 100). Where num_samples is unknown, in
+        images of an average region, so that 1 adds as much again as all images.
     max_iterations, tolerance: of Sinkhorn (see ops.sinkhorn).
     queue: scores of the latest images that take part in every batch's transport problem, for batches too small to
         resemble pi (SwAV's remedy for small batches; the paper has none). 0 uses the batch alone.
     steps_per_epoch: in a foreign loop, what an epoch is; derived from num_samples and the first batch if not given.
     total_steps: in a foreign loop, the length of the run, which durations that are shares of it need. A step there is a
         call in training mode, so micro-batches whose gradients are added up are steps of their own.
-    memory: the precision of the exact memory; "bfloat16" halves it.
+    memory: the precision of the exact memory; "bfloat16" halves it (see nn.memory.IndexedEma).
     sample_weights: [N], >= 0, what each image counts in pi; None counts 1 for each. Copies of an image, m of them at
         weight 1/m, count as one. They are no state: give them again when resuming. The loss itself is not weighted.
 
@@ -177,6 +178,7 @@ class Harmonizer(nn.Module):
         check_whole("max_iterations", max_iterations, 1, 1_000_000)
         self.max_iterations, self.tolerance = max_iterations, tolerance
         self.pace = Pace(self.max_iterations, tolerance)
+        self._estimated = False  # whether pi has been, at the warm-up's end or since
         self._latest_error: Tensor | None = None  # of the transport problem of a step that may yet be taken
         self.num_samples, self.steps_per_epoch, self.total_steps = num_samples, steps_per_epoch, total_steps
         self.steps_taken = 0  # counted only in a foreign loop
@@ -218,8 +220,10 @@ class Harmonizer(nn.Module):
         scores = anchor_scores((embeddings[0].detach(),), self.anchors)[0]
         index = None if index is None else collective.gather(index.to(scores.device, non_blocking=True))
         self.population.update(index, collective.gather(scores), warming_up=progress.step < warm_up)
-        if self.recomputes_prior(progress):
+        overdue = progress.step >= warm_up and not self._estimated  # the warm-up's last step was not taken
+        if self.recomputes_prior(progress) or overdue:
             self.prior = self.population.estimate().to(self.prior)
+            self._estimated = True
 
     def recomputes_prior(self, progress: Progress) -> bool:
         """Whether pi is recomputed after this step: the warm-up's last, then at every `update_every`.
@@ -262,16 +266,19 @@ class Harmonizer(nn.Module):
             self.to(embeddings.device)  # for whoever forgot
         if self.steps_taken == 0 and index is not None:
             self._check_that_it_numbers_images(index)
-        if self.steps_per_epoch is None and self.num_samples is not None:
-            self.steps_per_epoch = math.ceil(self.num_samples / (len(embeddings) * collective.world_size()))
-        if self.steps_per_epoch is None:
+        steps_per_epoch = self.steps_per_epoch
+        if steps_per_epoch is None and self.num_samples is not None:
+            steps_per_epoch = math.ceil(self.num_samples / (len(embeddings) * collective.world_size()))
+            if self.training:  # evaluation has batches of its own, and changes nothing
+                self.steps_per_epoch = steps_per_epoch
+        if steps_per_epoch is None:
             for name in ("warm_up", "ramp", "update_every"):
                 if getattr(self, name).unit == "epochs":
                     raise InputError(
                         f"{name} is {getattr(self, name)}, but nobody said what an epoch is; "
                         "give it in steps, or pass steps_per_epoch."
                     )
-        return Progress(self.steps_taken, self.steps_per_epoch or 1, self.total_steps)
+        return Progress(self.steps_taken, steps_per_epoch or 1, self.total_steps)
 
     def _check_that_it_numbers_images(self, index: Int64[Tensor, " batch"]) -> None:
         """Classes where images' numbers should be would be believed, and the memory would hold one row for each class.
@@ -291,6 +298,7 @@ class Harmonizer(nn.Module):
             "population": population,
             "steps_taken": self.steps_taken,
             "steps_per_epoch": self.steps_per_epoch,
+            "estimated": self._estimated,
             "pace": self.pace.state_dict(),
         }
 
@@ -299,7 +307,8 @@ class Harmonizer(nn.Module):
         self.steps_per_epoch = state["steps_per_epoch"]  # type: ignore[assignment]
         if self.population is not None:
             self.population.load_state_dict(state["population"])  # type: ignore[arg-type]
-        if "pace" in state:  # checkpoints of version 0.1 have none
+        self._estimated = bool(state.get("estimated", True))  # checkpoints of version 0.1 have neither
+        if "pace" in state:
             self.pace.load_state_dict(state["pace"])  # type: ignore[arg-type]
 
 
@@ -362,23 +371,23 @@ def _population(
 ) -> Population | None:
     if not (isinstance(prior, str) and prior == "population"):
         return None
-    averaging = (momentum,) if isinstance(momentum, float) else momentum or ()
+    averaging = () if momentum is None else (momentum,) if isinstance(momentum, int | float) else tuple(momentum)
     if not floor >= 0 or not all(0 <= one <= 1 for one in averaging):
         raise InputError(f"momentum = {momentum}, floor = {floor} were given; give momentum in [0, 1] and floor >= 0.")
     if kind == "streaming":
-        if isinstance(momentum, tuple):
+        if len(averaging) > 1:
             raise InputError(f"momentum = {momentum} was given; the streaming population takes one number (per step).")
-        return StreamingPopulation(num_anchors, 0.99 if momentum is None else momentum, floor, sample_weights)
+        share = floor if num_samples is None else floor * num_anchors / num_samples
+        return StreamingPopulation(num_anchors, *(averaging or (0.99,)), share, sample_weights)
     if kind != "exact":
         raise InputError(f"population = {kind!r} was given; give 'exact' or 'streaming'.")
     if num_samples is None:
         raise InputError("Exact population statistics need num_samples; give it, or population='streaming'.")
-    if isinstance(momentum, float):
-        momentum = (momentum, momentum)
+    before, after = {0: (0.9, 0.999), 1: 2 * averaging}.get(len(averaging), averaging)
     if memory not in ("float32", "bfloat16"):
         raise InputError(f"memory = {memory!r} was given; give 'float32' or 'bfloat16'.")
     dtype: torch.dtype = getattr(torch, memory)
-    return ExactPopulation(num_samples, num_anchors, momentum or (0.9, 0.999), floor, dtype, sample_weights)
+    return ExactPopulation(num_samples, num_anchors, (before, after), floor, dtype, sample_weights)
 
 
 def _checked_weights(weights: Tensor | None, num_samples: int | None) -> Tensor | None:

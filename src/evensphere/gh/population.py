@@ -73,6 +73,8 @@ class ExactPopulation:
 class StreamingPopulation:
     """A moving average of the share of each batch that stands in each region.
 
+    floor: added to every region's share, in shares of an average region.
+
     momentum: per step, so that the last 1/(1 - momentum) batches count: choose it so that these cover the data well
         (0.99 and batches of 512: about 51,000 images).
     sample_weights: [N], >= 0, what each image counts in a batch that comes with its index; without one all count 1.
@@ -106,7 +108,7 @@ class StreamingPopulation:
         return self.sample_weights[index]
 
     def estimate(self) -> Float[Tensor, " k"]:
-        """pi; `floor` is added in shares of one average region. Equal shares before any batch was seen."""
+        """pi. Equal shares before any batch was seen."""
         shares = self.average / self.mass.clamp(min=torch.finfo(torch.float32).tiny)
         return _shares(shares + self.floor / len(shares))
 

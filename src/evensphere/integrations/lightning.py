@@ -96,7 +96,7 @@ class HarmonizerCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         harmonizer, batches = self.harmonizer, trainer.num_training_batches
         epochs = batches * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else math.inf
-        steps = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else math.inf
+        steps = _batches_of(trainer.max_steps, batches, trainer.accumulate_grad_batches)
         if harmonizer.steps_per_epoch is None and batches < math.inf:
             harmonizer.steps_per_epoch = int(batches)
         if harmonizer.total_steps is None and min(epochs, steps) < math.inf:
@@ -148,14 +148,14 @@ class HarmonizerCallback(_Callback):
             index = _entry(batch, self.index)
         embeddings = returned.get("embeddings")
         if embeddings is None:
-            embeddings = self._heard(module, heard, None if index is None else len(index))
+            embeddings = self._heard(module, heard, batch, None if index is None else len(index))
         harmony = self.harmonizer(tuple(embeddings), index)
         if self._logs:
             module.log_dict(harmony.logs, batch_size=len(embeddings[0]))
         loss = returned["loss"] + harmony.loss
         return {**returned, "loss": loss} if isinstance(output, Mapping) else loss
 
-    def _heard(self, module: Any, heard: Sequence[Tensor], images: int | None) -> Sequence[Tensor]:
+    def _heard(self, module: Any, heard: Sequence[Tensor], batch: Any, images: int | None) -> Sequence[Tensor]:
         """The full views among what the head was heard to say. images: in the batch, if that is known."""
         if self.head is None:
             raise InputError(
@@ -163,8 +163,10 @@ class HarmonizerCallback(_Callback):
                 "{'loss': loss, 'embeddings': (z1, z2), 'index': index}, or give the callback the name of the head."
             )
         everything = torch.cat(tuple(heard)) if heard else torch.empty(0)
-        if images is None and heard:
-            images = len(heard[0]) if len(heard) >= self.views else len(everything) // self.views
+        if images is None:
+            images = _rows(batch)
+            if images in (None, len(everything)):  # of a batch that holds its views one after the other
+                images = len(everything) // self.views
         if not images or len(everything) < self.views * images or any(len(one) % images for one in heard):
             raise InputError(
                 f"The head '{self.head}' gave outputs of {[len(one) for one in heard]} rows in a training step, which "
@@ -203,6 +205,22 @@ def _submodule(module: nn.Module, name: str) -> nn.Module:
     except AttributeError as error:
         known = ", ".join(name for name, _ in module.named_children())
         raise InputError(f"{type(module).__name__} has no submodule '{name}'; it has {known or 'none'}.") from error
+
+
+def _batches_of(updates: int, of_epoch: float, added_up: int) -> float:
+    """Batches that so many updates take, where gradients are added up and an epoch's last ones are not kept back."""
+    if updates <= 0 or of_epoch == math.inf:
+        return updates * added_up if updates > 0 else math.inf
+    epochs, rest = divmod(updates, math.ceil(of_epoch / added_up))
+    return epochs * of_epoch + rest * added_up
+
+
+def _rows(batch: Any) -> int | None:
+    """The length of a batch's first tensor; None where it has none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else None
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    return next((rows for rows in map(_rows, parts) if rows is not None), None)
 
 
 def _entry(batch: Any, where: int | str) -> Tensor:

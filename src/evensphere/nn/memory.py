@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.ops import collective
-from evensphere.ops.draw import seed_for
+from evensphere.ops.draw import seed_for, uniform
 from evensphere.ops.schedule import Progress, cosine
 from evensphere.values import check_memory
 
@@ -23,16 +23,20 @@ class IndexedEma:
     The first visit copies the vector; nothing is ever read from a row that was not visited. It is checkpoint state but
     deliberately no module buffer: data parallelism would send all of it to every process at every step.
 
-    values: [N, K] in `dtype` (half precision halves the memory). seen: [N].
+    values: [N, K] in `dtype`. bfloat16 halves the memory; its numbers are rounded up or down by chance, in proportion,
+        since most steps of a slow average are smaller than its digits and would all be rounded away.
+    seen: [N]. updates: calls so far, which the chance is addressed by.
     """
 
     values: Float[Tensor, "n k"]
     seen: Bool[Tensor, " n"]
+    updates: int
 
     def __init__(self, num_rows: int, width: int, dtype: torch.dtype = torch.float32) -> None:
         check_memory(f"A memory of {num_rows:,} x {width:,} numbers", float(num_rows) * width * dtype.itemsize)
         self.values = torch.zeros(num_rows, width, dtype=dtype)
         self.seen = torch.zeros(num_rows, dtype=torch.bool)
+        self.updates = 0
 
     @torch.no_grad()
     def update(
@@ -45,21 +49,30 @@ class IndexedEma:
         self.to(vectors.device)
         old, new = self.values[index].float(), vectors.float()
         kept = torch.where(self.seen[index, None], momentum, 0.0)
-        now = torch.lerp(new, old, kept).to(self.values.dtype)
+        now = self._rounded(torch.lerp(new, old, kept), index)
         self.values[index] = now
+        self.updates += 1
         self.seen.index_fill_(0, index, True)
         return now
+
+    def _rounded(self, exact: Float[Tensor, "batch k"], index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch k"]:
+        if self.values.dtype != torch.bfloat16:
+            return exact.to(self.values.dtype)
+        # bfloat16 is the upper half of a float32: chance added to the lower half carries as often as it should
+        chance = (uniform(0, "memory/rounding", self.updates, index, exact.shape[1]) * 2**16).to(torch.int32)
+        return ((exact.view(torch.int32) + chance) & -(2**16)).view(torch.float32).to(torch.bfloat16)
 
     def to(self, device: torch.device) -> None:
         if self.values.device != device:
             self.values, self.seen = self.values.to(device), self.seen.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"values": self.values, "seen": self.seen}
+        return {"values": self.values, "seen": self.seen, "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         assert state["values"].shape == self.values.shape
         self.values, self.seen = state["values"].to(self.values.dtype, copy=True), state["seen"].clone()
+        self.updates = int(state.get("updates", 0))  # checkpoints of version 0.1 have none
 
 
 class EmaTwin(nn.Module):

@@ -13,6 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import normalize
 
 from evensphere.ops import collective
+from evensphere.ops.precision import no_autocast, real
 
 
 def info_nce(
@@ -33,12 +34,14 @@ def focal_info_nce(
 ) -> Float[Tensor, " batch"]:
     """NT-Xent with the focal weight (Lin et al., ICCV 2017): -(1 - p)^gamma log p with p = pos / (pos + negatives)."""
     log_p = _log_positive_share(z1, z2, temperature)
-    return (-((1 - log_p.exp()) ** gamma) * log_p).mean(0)
+    # above 0, where a power below 1 has no gradient
+    missing = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
+    return (-(missing**gamma) * log_p).mean(0)
 
 
 def _log_positive_share(z1: Tensor, z2: Tensor, temperature: float) -> Float[Tensor, "2 batch"]:
     """log( pos / (pos + negatives) ) of both views of each image."""
-    with torch.autocast(z1.device.type, enabled=False):
+    with no_autocast(z1):
         a, b = _unit(z1), _unit(z2)
         if collective.world_size() == 1 and temperature >= _SHARPEST:
             share: Tensor = _SymmetricShare.apply(torch.cat([a, b]), temperature)
@@ -88,7 +91,7 @@ class _SymmetricShare(torch.autograd.Function):
         of_pair = gradient[:batch] + gradient[batch:]
         pull.diagonal(batch).sub_(of_pair)
         pull.diagonal(-batch).sub_(of_pair)
-        with torch.autocast(z.device.type, enabled=False):
+        with no_autocast(z):
             return (pull @ z).div_(-ctx.temperature), None  # type: ignore[attr-defined]
 
 
@@ -104,7 +107,7 @@ def queue_info_nce(
 
     negatives: of unit length already. The other images of the batch are none.
     """
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries):
         q = _unit(queries)
         positive = (q * _unit(keys)).sum(1) / temperature
         others = (q @ negatives.to(q).T / temperature).logsumexp(1)
@@ -119,7 +122,7 @@ def batch_info_nce(
 
         -log( exp(q_i.k_i / t) / sum over images j of exp(q_i.k_j / t) )
     """
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries):
         q, k = _unit(queries), collective.gather(_unit(keys))
         logits = q @ k.to(q).T / temperature
         own = torch.arange(len(q), device=q.device)[:, None] + collective.begin(len(q))
@@ -133,4 +136,4 @@ def cosine_of_pairs(a: Float[Tensor, "batch dim"], b: Float[Tensor, "batch dim"]
 
 def _unit(z: Tensor) -> Tensor:
     """Rows of unit length, in float32 or float64."""
-    return normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+    return normalize(real(z), dim=1)

@@ -81,9 +81,10 @@ class Duration:
                 f"The duration {self} is a share of a run of unknown length; "
                 "give it in steps or epochs, or pass total_steps."
             )
-        # a share of a run counted in epochs ends with an epoch
-        epochs = self.amount * progress.total_steps / progress.steps_per_epoch
-        return round(epochs) * progress.steps_per_epoch if progress.steps_per_epoch > 1 else round(epochs)
+        # a share of a run counted in epochs ends with an epoch, unless the run is one
+        steps = self.amount * progress.total_steps
+        whole_epochs = progress.steps_per_epoch if progress.total_steps > progress.steps_per_epoch else 1
+        return round(steps / whole_epochs) * whole_epochs
 
     def epochs(self, progress: Progress) -> int:
         """The duration in whole epochs."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from evensphere.errors import InputError
 from evensphere.ops import collective
+from evensphere.ops.precision import no_autocast
 from evensphere.ops.transfer import Late
 
 Real = Float32[Tensor, "..."] | Float64[Tensor, "..."]
@@ -76,7 +77,7 @@ def transport_plan(
     rows, columns = scores.shape[-2:]
     assignment = torch.empty(scores.shape, dtype=_real(scores.dtype), device=scores.device)
     shares = _shares(prior, assignment)
-    with torch.autocast(scores.device.type, enabled=False):
+    with no_autocast(scores):
         solved = [
             _solve(_Kernel(problem, shares, 1 / temperature, memory), rows * shares, max_iterations, tolerance)
             for problem, memory in zip(

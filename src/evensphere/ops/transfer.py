@@ -22,7 +22,8 @@ class Late:
     """A number on its way from the device to the host, where it is wanted some time later."""
 
     def __init__(self, number: Shaped[Tensor, ""]) -> None:
-        self._copy = number.detach().to("cpu", non_blocking=True, copy=True)
+        # where nothing tells of the copy's arrival, as on MPS, it is waited for
+        self._copy = number.detach().to("cpu", non_blocking=number.is_cuda, copy=True)
         self._arrival = torch.cuda.Event() if number.is_cuda else None
         if self._arrival is not None:
             self._arrival.record()

@@ -62,6 +62,16 @@ def frozen(
     return found._replace(encoder=found.encoder.to(Fabric(accelerator="auto", devices=1).device))
 
 
+def data_of(target: str | Path, data: Sequence[str] = (), trust: bool = False) -> Part:
+    """What names the images of `frozen` in a recipe."""
+    run = RunDir(target)
+    if not run.recipe_file.is_file():
+        recipe = with_data(get_recipe("folder"), str(target))
+        return with_data(recipe, *data).data
+    with trusting(trust):
+        return collection(*data) if data else Recipe.from_json(run.read_recipe()).data
+
+
 def _of_run(run: RunDir, data: Sequence[str]) -> Frozen:
     recipe = Recipe.from_json(run.read_recipe())
     if data:
@@ -87,8 +97,7 @@ def by_encoder_of(run: RunDir, source: Source, groups: Groups | None) -> Frozen:
 
 
 def _of_images(target: str, data: Sequence[str], backbone: str | None, weights: str | Path | None) -> Frozen:
-    recipe = with_data(get_recipe("folder"), target)
-    recipe = with_data(recipe, *data) if data else recipe
+    recipe = replace(get_recipe("folder"), data=data_of(target, data))
     splits: Splits = build("data", recipe.data)
     source = splits.pretrain
     if backbone is not None or weights is not None:

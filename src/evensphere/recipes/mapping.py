@@ -70,7 +70,7 @@ def draw_map(
     check_whole("map", images, 1, MOST_IMAGES)
     folder = RunDir.existing(run)
     recipe = Recipe.from_json(folder.read_recipe())
-    recipe = with_data(recipe, *data) if data else recipe
+    recipe = with_data(recipe, *data)
     splits = splits_of(recipe)
     splits = splits._replace(pretrain=images_of(folder, splits.pretrain))
     encoder = by_encoder_of(folder, splits.pretrain, None)

@@ -63,7 +63,7 @@ def measure(folders: Sequence[Path], out: Path, data: str | None = None) -> list
         left = [step for step in kept if (run.path.name, step) not in done]
         if not left:
             continue
-        revisited = Revisited(run, data, IMAGES)
+        revisited = Revisited(run, () if data is None else (data,), IMAGES)
         for step in left:
             line = _measure(revisited, step, last=step == kept[-1])
             known.append(line)
