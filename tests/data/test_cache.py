@@ -162,5 +162,7 @@ def test_images_without_a_time_of_change_are_not_cached(images: Path) -> None:
     array = ArraySource("array", torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
     assert identity(array, SIDE) is None
     assert open_cache(array, SIDE) is None
+    with pytest.raises(OSError, match="out of date"):
+        build_cache(array, SIDE, 1)
     some = take(folders_of_images.folder(images).pretrain, torch.tensor([2, 1]))
     assert identity(some, SIDE) not in (None, identity(folders_of_images.folder(images).pretrain, SIDE))

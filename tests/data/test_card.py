@@ -16,6 +16,7 @@ from evensphere.data.card import split, write_split
 from evensphere.data.folder import folder
 from evensphere.data.kinds import kind_of
 from evensphere.data.partition import Division
+from evensphere.data.table import table
 from evensphere.errors import InputError
 
 
@@ -47,6 +48,33 @@ def test_a_split_moves_with_its_images(tmp_path: Path) -> None:
     splits = split(tmp_path / "there" / "split" / "card.json")
     assert splits.pretrain.read(0).shape[0] == 3
     assert splits.test is None
+
+
+def test_every_path_in_the_card_moves_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(tmp_path / "here" / "photos", ant=6, bee=6)
+    rows = [f"{name}/{i}.png,{name}" for name in ("ant", "bee") for i in range(6)]
+    (tmp_path / "here" / "rows.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path / "here")
+    options: dict[str, Any] = {"path": "rows.csv", "root": "photos", "label_column": "label"}
+    write_split("table", options, table(**options), Division(validation=1), Path("split"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "split")
+    for place in ("there/split", "link"):
+        splits = split(place)
+        assert all(splits.pretrain.read(i).shape[0] == 3 for i in range(len(splits.pretrain)))
+
+
+def test_a_split_that_failed_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("evensphere.data.card.draw_counts", full)
+        with pytest.raises(OSError, match="No space"):
+            made(tmp_path)
+    assert list((tmp_path / "split").iterdir()) == []
+    assert split(made(tmp_path)).train_counts() == [20, 30, 10]
 
 
 def test_the_sources_own_test_images_are_kept(tmp_path: Path) -> None:
@@ -120,7 +148,13 @@ def test_named_data_sets_can_be_divided(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "sentence"),
-    [("ant three\n", "Line 1 of .* 'CLASS COUNT'"), ("wolf 3\n", "Unknown class 'wolf'"), ("ant 21\n", "there are 20")],
+    [
+        ("ant three\n", "Line 1 of .* 'CLASS COUNT'"),
+        ("wolf 3\n", "Unknown class 'wolf'"),
+        ("ant 21\n", "there are 20"),
+        ("", "0 image"),
+        ("ant 1\n", "1 image"),
+    ],
 )
 def test_bad_counts_are_one_sentence(tmp_path: Path, lines: str, sentence: str) -> None:
     images = class_folders(tmp_path / "images", ant=20, bee=30)

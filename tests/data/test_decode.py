@@ -83,6 +83,7 @@ def test_16_bit_grey_keeps_its_full_scale(tmp_path: Path, name: str) -> None:
     expected = [0, 0, 1, 1, 128, 255, 255]
     assert decode(tmp_path / name, 1)[0, 0].tolist() == expected
     assert decode(tmp_path / name, 3)[2, 0].tolist() == expected
+    assert decode(tmp_path / name, 4)[2, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(

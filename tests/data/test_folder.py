@@ -259,7 +259,7 @@ def test_too_few_images_of_a_class_to_split(tmp_path: Path) -> None:
     assert splits.test is None
 
 
-@pytest.mark.parametrize("validation", ["val", "validation", None])
+@pytest.mark.parametrize("validation", ["val", "validation", "valid", "dev", None])
 def test_official_splits_are_kept(tmp_path: Path, validation: str | None) -> None:
     class_folders(tmp_path / "train", dog=3, cat=4)
     class_folders(tmp_path / "test", dog=2)  # one class only: its label is still the training's

@@ -24,6 +24,8 @@ from evensphere.data.kinds import OWN, kind_of
         ("images.tar", "archive"),
         ("train-{000..099}.tar", "shards"),
         ("shards/*.tar", "shards"),
+        ("train-{000..099}.tgz", "shards"),
+        ("scans/**/*.npy", "folder"),
         ("https://example.org/train.tar", "shards"),
         ("x.npy", "array"),
         ("x.npz", "array"),

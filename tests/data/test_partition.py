@@ -183,3 +183,10 @@ def test_what_cannot_be_had_is_refused(division: dict[str, object], sentence: st
 def test_a_class_without_images_is_refused() -> None:
     with pytest.raises(InputError, match="Class 1 has no images"):
         divide(torch.tensor([0, 2]), 3, Division())
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("wanted", [float("inf"), float("nan"), -1.0, 1.5])
+def test_what_is_no_number_of_images_is_refused(part: str, wanted: float) -> None:
+    with pytest.raises(InputError, match="give a number of images"):
+        Division(**{part: wanted})  # type: ignore[arg-type]

@@ -222,6 +222,36 @@ def test_headers_tell_the_channels_of_pictures(tmp_path: Path, mode: str, channe
     assert count_channels(io.BytesIO((tmp_path / "a.png").read_bytes())) == channels
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("name", "write", "channels"),
+    [
+        ("pages", imagej_tiff, 4),
+        ("three_pages", imagej_tiff, 3),
+        ("infrared", tiff(photometric="rgb", planarconfig="contig", extrasamples=["unspecified"]), 4),
+        ("six", tiff(photometric="rgb", planarconfig="contig", extrasamples=["unspecified"] * 3), 6),
+        ("two", tiff(photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"]), 2),
+    ],
+)
+def test_headers_tell_the_channels_that_pillow_does_not_show(
+    tmp_path: Path, name: str, write: Callable[[Path, Any], object], channels: int, dtype: Any
+) -> None:
+    values = numbers(5, 7, channels, dtype=dtype)
+    write(tmp_path / "a.tif", values)
+    assert count_channels(tmp_path / "a.tif") == channels
+    pixels = decode(tmp_path / "a.tif", channels)
+    assert pixels.shape == (channels, 5, 7)
+    expected = values if dtype == np.uint8 else (values.astype(int) + 128) // 257
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
+def test_of_pages_that_are_no_channels_the_first_is_the_picture(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert count_channels(tmp_path / "a.tif") == 3
+    assert decode(tmp_path / "a.tif", 3)[:, 0, 0].tolist() == [255, 0, 0]
+
+
 def test_headers_of_no_images_say_why(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(UnreadableImage, match="not an image"):

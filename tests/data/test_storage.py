@@ -34,6 +34,7 @@ PHOTOS = 448 * 597 * 3  # bytes of one
         ("memory", 50_000 * PHOTOS, LAPTOP, "files"),
         ("files", 10, SERVER, "files"),
         ("device", 10, SERVER, "device"),
+        ("device", 50_000 * PHOTOS, LAPTOP, "files"),
     ],
 )
 def test_by_size_and_free_room(wanted: str, needed: int, room: Room, expected: str) -> None:

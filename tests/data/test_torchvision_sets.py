@@ -177,6 +177,12 @@ def test_settings_that_say_nothing_are_refused(roots: dict[str, Path]) -> None:
 
 def test_frames_of_one_track_are_one_group(roots: dict[str, Path]) -> None:
     groups = load("gtsrb", path=roots["gtsrb"]).pretrain.groups()
+    splits = load("gtsrb", path=roots["gtsrb"], validation_per_class=1)
+    assert splits.validation is not None
+    held, kept = splits.validation.groups(), splits.pretrain.groups()
+    assert held is not None
+    assert kept is not None
+    assert not set(held.tolist()) & set(kept.tolist()), "a track stays on one side"
     assert groups is not None
     assert groups.tolist() == [i // 3 for i in range(43 * PER_CLASS)]
     test = load("gtsrb", path=roots["gtsrb"]).test

@@ -218,7 +218,7 @@ def _broken_lines(inspection: Inspection) -> list[str]:
     broken = inspection.broken
     if not broken:
         return ["none"]
-    lines = [f"{len(broken):,} of {len(inspection.source):,} images cannot be read"]
+    lines = [f"{len(broken):,} of {len(inspection.readable) + len(broken):,} images cannot be read"]
     lines += [shown(f"{path}: {reason}") for path, reason in broken[:SHOWN]]
     return lines + ([f"... {len(broken) - SHOWN:,} more"] if len(broken) > SHOWN else [])
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from evensphere.data.kinds import VALIDATION_NAMES
 from evensphere.data.partition import split_by_class
 from evensphere.data.source import ArraySource, Source, Splits
 from evensphere.errors import InputError
@@ -25,13 +26,13 @@ Layout = Literal["NHW", "NHWC", "NCHW"]
 # a rule and not a measurement: images in memory are cropped on the device, others by workers, and the last bits differ
 _IN_MEMORY = 2 * 2**30  # bytes
 _MOST_CHANNELS = 16  # of images whose layout nobody told
-_PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+_PARTS = {"train": ("train",), "validation": VALIDATION_NAMES, "test": ("test",)}
 _IMAGES, _LABELS = ("images", "x", "data"), ("labels", "y", "label", "targets")
 
 
 def array(
     path: str | Path,
-    labels: str | None = None,
+    labels: str | Path | None = None,
     layout: Layout | None = None,
     memory_mapped: bool | None = None,
     seed: int = 0,

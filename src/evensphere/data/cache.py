@@ -63,12 +63,14 @@ def build_cache(
 ) -> Found:
     """The cache of these images, built unless it is there. Of two that build it, the second waits and uses it.
 
-    waiting: called if another process is building it. Raises OSError where it cannot be written.
+    waiting: called if another process is building it. Raises OSError where it cannot be written, or could not be told
+    when it is out of date.
     """
     name = identity(source, side)
-    assert name is not None
+    if name is None:
+        raise OSError("nobody could tell when it is out of date")
     folder = cache_root() / name
-    make_folder(folder)
+    make_folder(folder.parent)
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -90,6 +92,7 @@ def build_cache(
 
 
 def _build(folder: Path, source: Source, side: int, workers: int, progress: Progress | None, see: See | None) -> None:
+    make_folder(folder)  # not before the lock is ours: who fails to build takes the folder away
     try:
         clear_parts(folder)
         with atomic_file(folder / "pixels.u8") as file:

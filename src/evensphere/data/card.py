@@ -14,11 +14,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from jaxtyping import Int64
@@ -29,7 +29,7 @@ from evensphere.data import SOURCES
 from evensphere.data.kinds import CARD
 from evensphere.data.partition import Division, divide
 from evensphere.data.source import Source, Splits, take
-from evensphere.disk import atomic_write, make_folder
+from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.errors import InputError
 from evensphere.untrusted import IMAGES, RESULTS, read_bytes, read_json
 
@@ -71,13 +71,32 @@ def write_split(
     assert labels is not None
     assert pool.class_names is not None
     parts = divide(labels, len(pool.class_names), division, pool.groups())
-    kept = {name: part for name, part in held_apart(splits, pool).items() if name not in parts}
     _create(out)
+    try:
+        return _write(source, options, splits, division, out, parts)
+    except BaseException:  # a full disk, an interrupt: the same command must find an empty folder again
+        for file in (*(out / f"{name}.txt" for name in parts), out / "counts.png"):
+            remove(file)
+        raise
+
+
+def _write(
+    source: str, options: Mapping[str, Any], splits: Splits, division: Division, out: Path, parts: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    pool = whole_of(splits)
+    labels = pool.labels()
+    assert labels is not None
+    assert pool.class_names is not None
+    kept = {name: part for name, part in held_apart(splits, pool).items() if name not in parts}
     lists = {name: _write_list(out / f"{name}.txt", pool, labels, numbers) for name, numbers in parts.items()}
+    there = out.resolve()
     card = {
         "format": 1,
         "made_by": f"evensphere {__version__}",
-        "source": {"name": source, "options": _moved(options, os.path.relpath, out)},
+        "source": {
+            "name": source,
+            "options": _moved(source, options, lambda path: os.path.relpath(Path(path).expanduser(), there)),
+        },
         "division": asdict(division),
         "classes": list(pool.class_names),
         "group_rule": splits.group_rule,
@@ -112,14 +131,27 @@ def _write_list(file: Path, pool: Source, labels: Int64[Tensor, " n"], numbers: 
     }
 
 
-def _moved(options: Mapping[str, Any], move: Any, folder: Path) -> dict[str, Any]:
-    """The options with their paths made relative to a folder, or absolute again."""
-    paths = options.get("path")
-    if paths is None:
-        return dict(options)
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    moved = [str(path) if "://" in str(path) else str(move(path, folder)) for path in several]
-    return {**options, "path": moved[0] if len(moved) == 1 else moved}
+def _moved(source: str, options: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """The options of a source, every path in them moved."""
+    hints = get_type_hints(_function(source))
+    return {name: _moved_paths(value, move) if Path in _flat(hints[name]) else value for name, value in options.items()}
+
+
+def _moved_paths(paths: Any, move: Callable[[str], str]) -> Any:
+    if isinstance(paths, list | tuple):
+        return [_moved_paths(path, move) for path in paths]
+    return paths if paths is None or "://" in str(paths) else move(str(paths))
+
+
+def _flat(hint: Any) -> set[Any]:
+    """A type and the types that it is made of."""
+    return {hint}.union(*map(_flat, get_args(hint)))
+
+
+def _function(source: str) -> Callable[..., Splits]:
+    module, _, function = SOURCES[source].partition(":")
+    found: Callable[..., Splits] = getattr(import_module(module), function)
+    return found
 
 
 # --- the card as a source ---------------------------------------------------------------------------------------------
@@ -137,11 +169,10 @@ def split(path: str | Path) -> Splits:
     name, options = card["source"]["name"], card["source"]["options"]
     if name not in SOURCES or name == "split":
         raise InputError(f"{file} divides a source called '{name}', which is not known; make the split again.")
-    module, _, function = SOURCES[name].partition(":")
+    folder = file.parent.resolve()
     try:
-        there = _moved(options, lambda relative, folder: os.path.normpath(folder / relative), file.parent)
-        splits: Splits = getattr(import_module(module), function)(**there)
-    except (TypeError, AttributeError) as error:  # of options that are none, or not what they should be
+        splits = _function(name)(**_moved(name, options, lambda path: os.path.normpath(folder / path)))
+    except (TypeError, KeyError, AttributeError) as error:  # of options that are none, or not what they should be
         raise InputError(
             f"{file} names options that a {name} does not take ({error}); make the split again."
         ) from error

@@ -30,6 +30,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of dirt, too, and is not to print it
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_DESCRIPTION, _SAMPLES_PER_PIXEL = 270, 277  # TIFF's tags
 
 EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to those who check types at run time
 
@@ -65,7 +66,11 @@ def count_channels(file: EncodedImage) -> int:
         try:
             try:
                 with Image.open(file, formats=_FORMATS) as image:
-                    return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+                    if not (_pages_are_channels(image) or _has_more_samples(image)):
+                        return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+                if (count := planes.count_channels(file)) is not None:
+                    return count
+                raise UnreadableImage("a TIFF whose channels are neither grey levels nor colours")
             except UnidentifiedImageError:
                 if (count := planes.count_channels(file)) is None:
                     raise
@@ -88,6 +93,10 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
                 raise UnreadableImage(
                     f"16-bit colour in a {image.format} file is read with 8 bits only; save it as TIFF, or set bits=8"
                 )
+            if pillow_first and _pages_are_channels(image):  # of which Pillow would show the first
+                found = planes.read_planes(file)
+                if found is not None and found.values.shape[2] > 1:
+                    return planes.with_bits(planes.fit(found, channels), bits)
             image.load()  # by itself, so that what fails in `_upright` can only be metadata
             return _picture(_upright(image), channels, bits)
     except UnidentifiedImageError:
@@ -95,6 +104,22 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
         if found is None:
             raise
         return planes.with_bits(planes.fit(found, channels), bits)
+
+
+def _pages_are_channels(image: Image.Image) -> bool:
+    """Whether these are a microscope's channels, a page each (ImageJ, OME), and not pages to turn."""
+    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+        return False
+    description = str(image.tag_v2.get(_DESCRIPTION, ""))  # type: ignore[attr-defined]
+    return description.startswith("ImageJ=") or "<OME" in description
+
+
+def _has_more_samples(image: Image.Image) -> bool:
+    """Whether a pixel has more numbers than Pillow tells of."""
+    if image.format != "TIFF":
+        return False
+    samples: int = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
+    return samples > len(image.getbands())
 
 
 def _is_cut(image: Image.Image) -> bool:
@@ -116,7 +141,7 @@ def _picture(image: Image.Image, channels: int, bits: int) -> NDArray[Any]:
         return planes.with_bits(planes.fit(planes.Planes(grey), channels), bits)
     if channels not in _MODES:
         raise UnreadableImage(f"it has {len(image.getbands())} channel(s), which cannot be made {channels}")
-    pixels = np.array(_converted(image if channels == 4 else _to_8_bit(image), _MODES[channels]))
+    pixels = np.array(_converted(_to_8_bit(image, keep_alpha=channels == 4), _MODES[channels]))
     return planes.with_bits(pixels.reshape(*pixels.shape[:2], channels), bits)
 
 
@@ -132,13 +157,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
+def _to_8_bit(image: Image.Image, keep_alpha: bool) -> Image.Image:
     """A mode that Pillow converts faithfully: its own conversions cut 16-bit grey off at 255 and ignore alpha."""
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return Image.fromarray(((_16_bit_grey(image) + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
+    if image.has_transparency_data and not keep_alpha:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
 

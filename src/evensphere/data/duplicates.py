@@ -87,7 +87,7 @@ def _grey(pixels: UInt8[ndarray, "c h w"]) -> UInt8[ndarray, "h w"]:
         red, green, blue = pixels
         shares = [red >> 2, green >> 1, green >> 3, blue >> 3]
     else:
-        shares = list(pixels // np.uint8(len(pixels)))
+        shares = list(pixels // np.uint8(min(len(pixels), 255)))
     return reduce(np.add, shares)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from evensphere.data.decode import EncodedImage
 from evensphere.data.encoded import Channels, EncodedSource, as_text
+from evensphere.data.kinds import VALIDATION_NAMES
 from evensphere.data.partition import split_by_class
 from evensphere.data.source import Splits
 from evensphere.data.stream import SHUFFLE_BUFFER, Sample, Stream
@@ -28,7 +29,7 @@ from evensphere.errors import InputError
 _HUB = "hf://"
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # what the parts of a data set are called, the usual name first
-_USUAL = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
+_USUAL = {"train": ("train",), "validation": VALIDATION_NAMES, "test": ("test",)}
 _PIECES = 64  # that a saved data set is streamed in, at most
 
 
@@ -202,6 +203,11 @@ def _load(
             repository = name.removeprefix(_HUB).removeprefix("datasets/")
             if not _REPOSITORY.fullmatch(repository):
                 raise InputError(f"{name} was given; a data set on the hub is called hf://OWNER/NAME.")
+            if revision is not None and not (download or streaming):
+                raise InputError(
+                    f"data.revision={revision} was given, and this machine's cache does not tell revisions apart; add "
+                    "--set data.download=true, which fetches nothing that is there already."
+                )
             if not (download or streaming):
                 loaded = _cached(repository, config)
             else:

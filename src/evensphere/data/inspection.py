@@ -59,7 +59,8 @@ class Inspection:
 
     source: every image of the collection once, one part after another; images are numbered by their place in it.
     parts: images of each part, unreadable ones included. An image in several parts belongs to the first.
-    readable: the numbers of those that can be read. broken: the locations of the others, with the reason.
+    readable: the numbers of those that can be read. broken: the locations of the others, and of what cannot be
+        listed, with the reason.
     formats, modes: of the readable files, in Pillow's words; empty for a collection that is no files.
     bursts: groups of near-duplicates, two images or more, largest first. distance: within how many bits (see
         data/duplicates.py). crossing: how many of the groups have images in several parts.
@@ -136,7 +137,7 @@ def inspect(
         source=source,
         parts={name: len(part) for name, part in parts.items()},
         readable=readable,
-        broken=[(source.location(i), reason) for i, reason in unreadable],
+        broken=[*splits.pretrain.unlisted, *((source.location(i), reason) for i, reason in unreadable)],
         formats=_counted(look.formats),
         modes=_counted(look.modes),
         sizes=_sizes(look.shapes[readable.numpy()], look.bytes_per_pixel),

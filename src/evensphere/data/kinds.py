@@ -7,12 +7,14 @@ from pathlib import Path
 # the sources that take anybody's own images, by what their path looks like
 OWN = ("folder", "list", "table", "archive", "array", "hub", "shards", "split")
 
+TARS = (".tar", ".tar.gz", ".tgz")
 _BY_ENDING = {
     **dict.fromkeys((".txt", ".lst", ".json"), "list"),
     **dict.fromkeys((".csv", ".tsv", ".parquet"), "table"),
-    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
+    **dict.fromkeys((".zip", *TARS), "archive"),
     **dict.fromkeys((".npy", ".npz"), "array"),
 }
+VALIDATION_NAMES = ("val", "validation", "valid", "dev")  # what people call that part, everywhere
 CARD = "card.json"  # of `evensphere split`
 _HUB_FILES = ("dataset_dict.json", "dataset_info.json")  # of `datasets.save_to_disk`
 
@@ -28,7 +30,7 @@ def kind_of(path: str) -> str:
     if path.startswith("hf://"):
         return "hub"
     name = path.rstrip("/").rsplit("/", 1)[-1].lower()
-    if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith((".tar", ".tar.gz"))):
+    if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith(TARS)):
         return "shards"
     here = Path(path).expanduser()
     if here.name == CARD and here.is_file():
@@ -39,9 +41,11 @@ def kind_of(path: str) -> str:
         if any((here / file).is_file() for file in _HUB_FILES):
             return "hub"
         return "shards" if _holds_tars_only(here) else "folder"
+    if set("*?[") & set(path) and not here.exists():
+        return "folder"
     return next((kind for ending, kind in _BY_ENDING.items() if name.endswith(ending)), "folder")
 
 
 def _holds_tars_only(folder: Path) -> bool:
     visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return bool(visible) and all(entry.name.lower().endswith((".tar", ".tar.gz")) for entry in visible)
+    return bool(visible) and all(entry.name.lower().endswith(TARS) for entry in visible)

@@ -16,14 +16,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from evensphere.data.encoded import Channels, as_text
+from evensphere.data.kinds import VALIDATION_NAMES
 from evensphere.data.partition import split_by_class
 from evensphere.data.source import Source, Splits
 from evensphere.errors import InputError
 
 GroupBy = Literal["folder"] | None
 Label = str | int | None
-
-_VALIDATION_NAMES = ("val", "validation")
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def by_folders(
 
 def _official_splits(present: set[str | None]) -> dict[str | None, str]:
     """{folder: its part}; empty if the folders are not divided so."""
-    validation = next((name for name in _VALIDATION_NAMES if name in present), None)
+    validation = next((name for name in VALIDATION_NAMES if name in present), None)
     if "train" not in present or not ("test" in present or validation):
         return {}
     named: dict[str | None, str] = {"train": "train", "test": "test"}

@@ -11,6 +11,7 @@ part's border. All choices are functions of the seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from evensphere.data.source import Source, Splits, take
 from evensphere.data.subset import (
     PROFILES,
+    hold_out_groups,
     long_tail_counts,
     long_tail_indices,
     published_profiles,
@@ -57,7 +59,7 @@ class Division:
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
             wanted = getattr(self, name)
-            if wanted < 0 or (wanted > 1 and wanted != int(wanted)):
+            if not (wanted >= 0 and math.isfinite(wanted)) or (wanted > 1 and wanted != int(wanted)):
                 raise InputError(
                     f"{name} = {wanted} was given; give a number of images of each class, or a share of each below 1."
                 )
@@ -131,25 +133,12 @@ def _held_out(
             "one; ask for fewer, or for a share below 1."
         )
     target = target.minimum(counts - 1)
+    if groups is not None:
+        return hold_out_groups(labels, target, groups, seed, part)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    if groups is None:
-        order = permutation(seed, part, 0, len(labels))
-        held[order] = _occurrence(labels[order]) < target[labels[order]]
-        return held
-    for members in _shuffled_groups(groups, seed, part):
-        theirs = torch.bincount(labels[members], minlength=len(counts))
-        leaves_some = ((counts - theirs)[theirs > 0] > 0).all()
-        if target[theirs.argmax()] > 0 and leaves_some:  # a group goes where its most frequent class is wanted
-            held[members] = True
-            target, counts = target - theirs, counts - theirs
+    order = permutation(seed, part, 0, len(labels))
+    held[order] = _occurrence(labels[order]) < target[labels[order]]
     return held
-
-
-def _shuffled_groups(groups: Int64[Tensor, " n"], seed: int, part: str) -> list[Int64[Tensor, " members"]]:
-    """The images of each group, the groups in random order."""
-    _, number, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
-    members = torch.argsort(number, stable=True).split(sizes.tolist())
-    return [members[i] for i in permutation(seed, part, 0, len(sizes)).tolist()]
 
 
 # --- the long-tailed training set -------------------------------------------------------------------------------------
@@ -178,6 +167,8 @@ def _given_counts(counts: Sequence[int], available: Sequence[int]) -> list[int]:
     for c, (wanted, there) in enumerate(zip(counts, available, strict=True)):
         if not 0 <= wanted <= there:
             raise InputError(f"{wanted} images of class {c} were asked for; there are {there} to choose from.")
+    if sum(counts) < 2:
+        raise InputError(f"{sum(counts)} image(s) were asked for in all; give counts of at least 2 to train on.")
     return list(counts)
 
 

@@ -23,11 +23,11 @@ from typing import IO
 
 from evensphere.data.decode import EXTENSIONS
 from evensphere.data.encoded import as_text
+from evensphere.data.kinds import TARS
 from evensphere.data.source import Splits, UnreadableImage
 from evensphere.data.stream import SHUFFLE_BUFFER, Sample, Stream
 from evensphere.errors import InputError
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _WEB = ("http://", "https://")
 _LONGEST_LABEL = 20  # digits
 _TIMEOUT = 60  # seconds without a byte from the web
@@ -203,12 +203,12 @@ def _matches(pattern: str) -> list[str]:
     else:
         found = [file for file in glob.glob(str(here), recursive=True) if _is_tar(os.path.basename(file))]
     if not found:
-        raise InputError(f"There are no shards at {pattern} ({' '.join(_ENDINGS)}); check the path.")
+        raise InputError(f"There are no shards at {pattern} ({' '.join(TARS)}); check the path.")
     return found
 
 
 def _is_tar(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+    return name.lower().endswith(TARS) and not name.startswith(".")
 
 
 def _braces_expanded(pattern: str) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from evensphere.data.source import Source, Splits, take
@@ -103,10 +103,11 @@ def long_tail_indices(
 
 
 def hold_out(
-    labels: Int64[Tensor, " n"], per_class: int, seed: int, purpose: str
+    labels: Int64[Tensor, " n"], per_class: int, seed: int, purpose: str, groups: Int64[Tensor, " n"] | None = None
 ) -> tuple[Int64[Tensor, " held"], Int64[Tensor, " rest"]]:
     """(held, rest): `per_class` random images of every class, and all the others; both sorted, together everything.
 
+    groups: images that must stay on one side (see `Source.groups`); then whole groups, so about as many.
     The choice is a function of (seed, purpose) alone. Raises InputError unless every class keeps at least one image.
     """
     if per_class < 0:
@@ -117,10 +118,36 @@ def hold_out(
             f"Holding out {per_class} images of each class leaves none of class {smallest}, which has {size}; "
             "hold out fewer."
         )
+    if groups is not None:
+        chosen = hold_out_groups(labels, torch.full((int(labels.max()) + 1,), per_class), groups, seed, purpose)
+        return chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]
     members = _shuffled_members(labels, seed, purpose)
     held = torch.cat([numbers[:per_class] for numbers in members])
     rest = torch.cat([numbers[per_class:] for numbers in members])
     return held.sort().values, rest.sort().values
+
+
+def hold_out_groups(
+    labels: Int64[Tensor, " n"], target: Int64[Tensor, " classes"], groups: Int64[Tensor, " n"], seed: int, purpose: str
+) -> Bool[Tensor, " n"]:
+    """Which images are held out so that whole groups are, in random order, until about `target` of each class are.
+    Every class keeps at least one image."""
+    counts = torch.bincount(labels, minlength=len(target))
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for members in _shuffled_groups(groups, seed, purpose):
+        theirs = torch.bincount(labels[members], minlength=len(counts))
+        leaves_some = ((counts - theirs)[theirs > 0] > 0).all()
+        if target[theirs.argmax()] > 0 and leaves_some:  # a group goes where its most frequent class is wanted
+            held[members] = True
+            target, counts = target - theirs, counts - theirs
+    return held
+
+
+def _shuffled_groups(groups: Int64[Tensor, " n"], seed: int, purpose: str) -> list[Int64[Tensor, " members"]]:
+    """The images of each group, the groups in random order."""
+    _, number, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    members = torch.argsort(number, stable=True).split(sizes.tolist())
+    return [members[i] for i in permutation(seed, purpose, 0, len(sizes)).tolist()]
 
 
 def stratified_split(
@@ -179,7 +206,7 @@ def long_tail_splits(
     labels = train.labels()
     assert labels is not None, "only a labelled set can be made long-tailed"
     assert train.class_names is not None, "a labelled set names its classes"
-    held, rest = hold_out(labels, validation_per_class, seed, f"{train.name} validation")
+    held, rest = hold_out(labels, validation_per_class, seed, f"{train.name} validation", train.groups())
     max_count = int(torch.bincount(labels[rest]).min())
     if largest is not None:
         if not 1 <= largest <= max_count:

@@ -24,6 +24,7 @@ import pyarrow.parquet
 
 from evensphere.data.decode import EncodedImage
 from evensphere.data.encoded import Channels, EncodedSource, FileSource, as_text
+from evensphere.data.kinds import VALIDATION_NAMES
 from evensphere.data.listing import Label, Listing, splits_of
 from evensphere.data.source import Source, Splits
 from evensphere.errors import InputError
@@ -35,7 +36,7 @@ _SPLIT_COLUMNS = ("split",)
 
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(VALIDATION_NAMES, "validation"),
     "test": "test",
     "probe": "probe",
 }

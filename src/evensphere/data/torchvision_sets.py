@@ -98,7 +98,7 @@ def _load(
     elif validation_per_class:
         labels = train.labels()
         assert labels is not None
-        held, rest = hold_out(labels, validation_per_class, seed, f"{train.name} validation")
+        held, rest = hold_out(labels, validation_per_class, seed, f"{train.name} validation", train.groups())
         kept = take(train, rest)
         splits = Splits(kept, kept, take(train, held), test)
     else:
