@@ -93,3 +93,23 @@ def test_a_beginning_that_was_cut_short_is_forgotten(tmp_path: Path) -> None:
     run.begin_anew()
     assert run.checkpoint_steps() == []
     assert run.read_metrics() == []
+
+
+def test_a_run_is_free_again_after_the_block(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.create()
+    held = run.lock()
+    with held:
+        pass
+    with run.lock():  # though `held` is still there
+        assert (tmp_path / ".lock").exists()
+
+
+def test_a_beginning_that_was_cut_short_leaves_no_images(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.create()
+    run.write_json(run.images_file, {"images": ["a", "b"]})
+    run.best_file.touch()
+    run.begin_anew()
+    assert not run.images_file.exists()
+    assert not run.best_file.exists()

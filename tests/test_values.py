@@ -101,7 +101,8 @@ def test_a_container_has_its_own_limit(
 ) -> None:
     if limit is not None:
         (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text("1000\n")
+        (tmp_path / "memory.current").write_text("4000\n")
+        (tmp_path / "memory.stat").write_text("anon 1000\nactive_file 1000\ninactive_file 2000\n")
     monkeypatch.setattr(values, "Path", lambda _: tmp_path)
     assert values._container_memory() == expected
 

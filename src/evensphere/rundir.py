@@ -88,7 +88,7 @@ class RunDir:
         half written goes. Raises InputError if the run is taken, or cannot be written to."""
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             raise InputError(
                 f"{self.path} is in use by another process; wait for it to end or choose another --out."
@@ -97,7 +97,7 @@ class RunDir:
             raise DiskError(self.path / ".lock", error) from error
         for folder in (self.path, self.checkpoints):
             clear_parts(folder)
-        return lock
+        return held
 
     # --- recipe, environment, results ---------------------------------------------------------------------------------
 
@@ -244,6 +244,8 @@ class RunDir:
         """Forget what a beginning that was cut short left behind, before there was a run."""
         for step in self.checkpoint_steps():
             remove(self.checkpoint_file(step))
+        for file in (self.images_file, self.best_file):
+            remove(file)
         self.truncate_metrics(0)
 
 

@@ -49,7 +49,11 @@ def _container_memory() -> float:
     """Bytes that the control group of this process may still take."""
     group = Path("/sys/fs/cgroup")
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        limit, used = (int((group / file).read_text()) for file in ("memory.max", "memory.current"))
+        rows = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # what was read from files counts as used, and is given back as soon as somebody wants the room
+        cached = sum(int(count) for name, count in rows if name in ("active_file", "inactive_file"))
+        return limit - max(0, used - cached)
     except (OSError, ValueError):  # no group, or "max"
         return math.inf
 

@@ -118,6 +118,16 @@ def test_what_is_alone_in_other_company_is_set_apart_only_where_company_means_so
     assert unreliable.look.verdict.startswith("Not reliable here")
 
 
+@pytest.mark.parametrize("feature", [torch.zeros(16), torch.eye(16)[0]], ids=["dead", "constant"])
+def test_an_encoder_that_tells_nothing_apart_is_not_reliable(feature: torch.Tensor) -> None:
+    points = feature.repeat(300, 1)
+    assert look_of(points).verdict.startswith("Not reliable here")
+    some = clusters([150, 150])[0]
+    some[:100] = feature
+    assert look_of(some).consistency is not None
+    assert (look_of(some).consistency[:100] == 0).all()  # type: ignore[index]
+
+
 def test_degenerate_collections() -> None:
     one = choose_rare(look_of(torch.eye(4)[:1]), budget=5)
     assert [find.number for find in one.rare] == [0]

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from tests.engine.test_watchdog import state_of, trained, training_of
 from torch import Tensor, nn
 
-from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit
+from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit, untried_advice
 from evensphere.engine.preflight import preflight
 from evensphere.engine.train import Training
 from evensphere.errors import InputError
@@ -75,6 +75,12 @@ def test_the_sentence() -> None:
     assert "--set micro_batches=8, whose loss still sees the whole batch, or with --set batch_size=64" in sentence
     assert "--resume from the checkpoint of step 7" in sentence
     assert "smaller batch_size, backbone or views" in advice(512, 1, None, None)
+
+
+def test_nothing_is_advised_that_would_be_refused() -> None:
+    assert "--set micro_batches=4 or more, or free" in untried_advice(512, 2, 7, compiled=False, in_parts=True)
+    assert "--set compile=false and --set micro_batches=2" in untried_advice(512, 1, None, compiled=True, in_parts=True)
+    assert "micro_batches" not in untried_advice(512, 1, None, compiled=False, in_parts=False)
 
 
 def too_large_from(training: Training, most: int, step: int = 0) -> None:

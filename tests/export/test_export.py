@@ -18,7 +18,7 @@ from evensphere import export_encoder
 from evensphere.cli.main import app
 from evensphere.errors import InputError
 from evensphere.export import export as exporting
-from evensphere.export.checks import BadExport, Exported
+from evensphere.export.checks import BadExport, Exported, check_outputs
 from evensphere.export.subject import Subject, subject_of
 from evensphere.rundir import RunDir
 
@@ -248,7 +248,14 @@ def test_an_export_that_is_not_the_encoder_is_removed(
     for to, name in (("timm", "e.pth"), ("huggingface", "hf")):
         with pytest.raises(BadExport, match="of no use and was removed"):
             export_encoder(stock.path, to, tmp_path / name)
-    assert not [file for file in tmp_path.rglob("*") if file.suffix in (".pth", ".safetensors")]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_outputs_that_are_no_numbers_are_not_the_encoders(stock: RunDir) -> None:
+    subject = subject_of(stock.path)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(BadExport, match="from the encoder's"):
+            check_outputs(subject, lambda x, wrong=wrong: torch.full_like(subject.features[: len(x)], wrong), "nobody")
 
 
 def test_the_command_says_what_was_checked_and_how_to_use_it(stock: RunDir, tmp_path: Path) -> None:

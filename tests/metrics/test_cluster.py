@@ -64,6 +64,19 @@ def test_a_cluster_of_one_is_given_up() -> None:
     assert normalized_mutual_information(found[:40], group[:40]) == pytest.approx(1)
 
 
+def test_the_nearest_centre_is_found_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, centres = torch.randn(50, 4, generator=generator), torch.randn(7, 4, generator=generator)
+    offset = torch.randn(7, generator=generator)
+    for entries in (1, 20, 10**9):
+        monkeypatch.setattr(cluster, "BLOCK_ENTRIES", entries)
+        for given in (None, offset):
+            found = cluster.nearest_centre(points, centres, given)
+            products = points @ centres.T + (0 if given is None else given)
+            assert torch.equal(found.number, products.argmax(1))
+            assert torch.allclose(found.similarity, products.amax(1))
+
+
 def test_k_means_refuses_more_clusters_than_images() -> None:
     for clusters in (0, 5):
         with pytest.raises(InputError, match="give 1 to 4"):

@@ -24,7 +24,7 @@ def points(count: int, width: int, seed: int = 0) -> Tensor:
 
 
 def test_density_is_that_of_a_slow_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(density_module, "_BLOCK_ENTRIES", 100)  # blocks of 3 rows, the last one short
+    monkeypatch.setattr(density_module, "BLOCK_ENTRIES", 100)  # blocks of 3 rows, the last one short
     features = points(31, 5)
     found = knn_density(features * torch.rand(31, 1).add(0.1), k=4)
     for i in range(31):
@@ -41,7 +41,7 @@ def test_neighbours_are_sorted_and_never_oneself() -> None:
 
 
 def test_neighbours_are_looked_for_among_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(density_module, "_BLOCK_ENTRIES", 30)  # blocks of 3 rows
+    monkeypatch.setattr(density_module, "BLOCK_ENTRIES", 30)  # blocks of 3 rows
     features, among = points(41, 5), torch.arange(0, 41, 4)[:10]
     index, similarity = nearest_neighbours(features, 3, among)
     cosines = (features @ features.T).fill_diagonal_(-torch.inf)[:, among]

@@ -39,6 +39,7 @@ def test_draws_are_averaged_and_validation_is_not_looked_at() -> None:
     assert got["few"] == pytest.approx(sum(one["few"] for one in each) / 5)
     assert got == five_shot_probe(banks._replace(validation=None))
     assert "predicted" not in got
+    assert "intervals" not in got, "one draw's would not be those of the mean"
 
 
 def test_mistakes() -> None:

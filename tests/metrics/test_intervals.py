@@ -128,6 +128,26 @@ def test_classes_of_one_image_are_not_certain() -> None:
     assert paired_interval([Paired(np.array([0.5]), np.array([0]))], True).high == pytest.approx(0.5 + 1.96 * 0.5, 1e-3)
 
 
+def test_images_that_all_moved_alike_are_not_certain() -> None:
+    labels = np.array([0, 0, 1])
+    first, second = np.array([0, 0, 1]), np.array([1, 1, 1])
+    pair = paired(first, second, labels, of=[0, 1])
+    assert pair is not None
+    got = paired_interval([pair], same_images=True)
+    assert got.estimate == 0.5
+    assert got.high - got.low > 0.9, "three images say little"
+
+
+def test_other_images_too_are_no_more_certain_than_other_seeds_alone() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        pairs = simulated(generator, 3, 40, between=0.02, same_images=True)
+        both, alone = (paired_interval(pairs, same_images) for same_images in (True, False))
+        sums = [pair.shares.sum() for pair in pairs]
+        assert both.high - both.low >= 2 * 1.96 * np.std(sums, ddof=1) / math.sqrt(3)
+        assert alone.estimate == pytest.approx(both.estimate)
+
+
 def simulated(
     generator: np.random.Generator, seeds: int, images: int, between: float, same_images: bool
 ) -> list[Paired]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_other_anchors_start_from_a_census_of_the_shared_network(first: RunDir, 
     assert counted.max() > counted.min() + 1, "and pi is no guess"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
 def test_a_branch_with_other_anchors_resumes_exactly(precision: str, tmp_path: Path) -> None:
     settings = ["checkpoint_every=1 epoch", f"precision={precision}", "views.jitter=[0.4,0.4,0,0]"]
     recipe = tiny("gh", "harmonizer.anchors=5", *settings)
@@ -87,6 +88,42 @@ def test_a_branch_with_other_anchors_resumes_exactly(precision: str, tmp_path: P
     train(recipe, stopped.path, resume=True)
     assert stopped.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
     assert stopped.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "setting", ["harmonizer.queue=50", "harmonizer.momentum=[0.9,0.99]"], ids=["queue", "momentum-afterwards"]
+)
+def test_what_changes_nothing_before_keeps_the_population(first: RunDir, tmp_path: Path, setting: str) -> None:
+    branch = RunDir(train(tiny("gh", setting), tmp_path / "branch", branch=first.path))
+    memories = [read_checkpoint(run, 12)["model"]["harmonizer._extra_state"]["population"] for run in (first, branch)]
+    assert torch.equal(memories[0]["values"], memories[1]["values"])
+    acted = [run.read_metrics() for run in (first, branch)]
+    steps = [next(event for event in events if event.get("gh_weight", 0) > 0) for events in acted]
+    assert steps[0]["ssl"] == steps[1]["ssl"]
+    assert branch.encoder_file.exists()
+
+
+def test_a_queue_that_begins_empty_resumes_exactly(first: RunDir, tmp_path: Path) -> None:
+    recipe = tiny("gh", "harmonizer.queue=50")
+    whole = RunDir(train(recipe, tmp_path / "whole", branch=first.path))
+    stopped = RunDir(train(recipe, tmp_path / "stopped", branch=first.path))
+    stopped.encoder_file.unlink()
+    for step in stopped.checkpoint_steps():
+        if step > 12:
+            stopped.checkpoint_file(step).unlink()
+    train(recipe, stopped.path, resume=True)
+    assert stopped.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+
+
+def test_a_branch_that_is_refused_leaves_nothing(first: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(first.path, short := tmp_path / "short")
+    for step in RunDir(short).checkpoint_steps():
+        RunDir(short).checkpoint_file(step).unlink()
+    with pytest.raises(InputError, match="has no checkpoint of step 12"):
+        train(tiny("two-stage"), tmp_path / "branch", branch=short)
+    with pytest.raises(InputError, match="images and --branch"):
+        train(tiny("two-stage", "images=list.txt"), tmp_path / "branch", branch=first.path)
+    assert not (tmp_path / "branch").exists()
 
 
 def test_only_a_run_with_a_warm_up_can_be_branched_off(tmp_path: Path) -> None:

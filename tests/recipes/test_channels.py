@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.recipes.test_run import save_digits
 
 from evensphere.data.digits import digits
-from evensphere.data.source import ArraySource
+from evensphere.data.source import ArraySource, UnreadableImage
 from evensphere.errors import InputError
 from evensphere.recipes.channels import with_channels
 from evensphere.recipes.part import build
@@ -145,6 +145,20 @@ def test_other_numbers_of_channels_are_measured() -> None:
     build("views", recipe.views)
     constant = with_channels(get_recipe("folder").set(["views.size=32"]), flat(5, 51, 51))
     assert constant.views.options["std"] == [round(1 / 255, 4)] * 5
+
+
+def test_an_unreadable_image_has_no_say() -> None:
+    class Broken(ArraySource):
+        def read(self, i: int) -> Any:
+            if i == 0:
+                raise UnreadableImage("cut short")
+            return super().read(i)
+
+    images = torch.full((2, 4, 2, 2), 51, dtype=torch.uint8)
+    recipe = with_channels(get_recipe("folder").set(["views.size=2"]), Broken("four", images))
+    assert recipe.views.options["mean"] == pytest.approx([0.2] * 4)
+    with pytest.raises(InputError, match="No image of four can be read"):
+        with_channels(get_recipe("folder").set(["views.size=2"]), Broken("four", images[:1]))
 
 
 def test_views_that_fit_stay_as_they_are() -> None:

@@ -335,7 +335,35 @@ def test_sizes_follow_from_the_data() -> None:
     for optimizer, rate in (("lars", 0.3), ("adamw", 5e-4)):
         options = with_sizes(recipe.set([f"optimizer={optimizer}"]), source).schedule.options
         assert (options["learning_rate"], options["middle"]) == pytest.approx((rate, 0.6 * rate))
+    given = with_sizes(recipe.set(["schedule.learning_rate=0.1"]), source).schedule.options
+    assert (given["learning_rate"], given["middle"]) == pytest.approx((0.1, 0.06))
     assert recipe.batch_size == "auto", "a recipe is never changed in place"
+
+
+@pytest.mark.parametrize(
+    ("part", "option"),
+    [
+        ("backbone=resnet50", "backbone.stem"),
+        ("schedule=plain", "schedule.learning_rate"),
+        ("views=photos-asymmetric", "views.size"),
+    ],
+)
+def test_another_part_leaves_to_the_data_what_the_first_one_left(part: str, option: str) -> None:
+    source = ArraySource("zeros", torch.zeros(5000, 1, 80, 100, dtype=torch.uint8))
+    recipe, (kind, name) = get_recipe("folder").set([part]), option.split(".")
+    assert getattr(recipe, kind).options[name] == "auto"
+    assert getattr(with_sizes(recipe, source), kind).options[name] in ("imagenet", 0.25, 80)
+
+
+def test_a_machine_without_git_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert RunDir(train(tiny(), tmp_path / "run")).read_environment()["revision"] is None
+
+
+def test_no_metric_is_one_sentence(finished: RunDir, tmp_path: Path) -> None:
+    run = train(tiny().set(["metrics="]), tmp_path / "run")
+    with pytest.raises(InputError, match="No metric"):
+        evaluate(run)
 
 
 def test_training_does_not_depend_on_the_global_generator(tmp_path: Path, finished: RunDir) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.report.fake_runs import make_run, results, said
 
 from evensphere.report.arms import group_arms, main_metric, spread
+from evensphere.report.page import render_page
 from evensphere.report.record import read_runs
 
 
@@ -32,6 +34,41 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path: Path)
     arms = group_arms(read_runs([tmp_path / "a", tmp_path / "b"]))
     assert [arm.label for arm in arms] == ["with GH, harmonizer.weight=1.0", "with GH, harmonizer.weight=2.0"]
     assert len({arm.look.color for arm in arms}) == 2
+
+
+def test_how_a_run_was_watched_and_kept_makes_no_arm(tmp_path: Path) -> None:
+    watched: list[dict[str, object]] = [
+        {"storage": "memory", "checkpoint_every": "1 epochs"},
+        {"storage": "cache", "monitor": ["knn"], "snapshot_every": None},
+        {"storage": "device", "keep_checkpoints": 5, "metrics": ["knn"], "evaluate_every": "3 epochs"},
+    ]
+    for seed, options in enumerate(watched):
+        make_run(tmp_path / str(seed), seed=seed, eval_json=results(40), **options)
+    (arm,) = group_arms(read_runs(sorted(tmp_path.iterdir())))
+    assert len(arm.runs) == 3
+    make_run(tmp_path / "3", seed=3, eval_json=results(40), storage="files")
+    labels = [arm.label for arm in group_arms(read_runs(sorted(tmp_path.iterdir())))]
+    assert labels == ["with GH, storage=decoded once", "with GH, storage=files"]
+
+
+def test_an_option_of_a_later_version_makes_no_arm(tmp_path: Path) -> None:
+    make_run(tmp_path / "old", seed=0, eval_json=results(40))
+    make_run(tmp_path / "new", seed=1, eval_json=results(41), method={"name": "simclr", "options": {"later": None}})
+    make_run(tmp_path / "too", seed=2, eval_json=results(42), method={"name": "simclr", "options": {}}, init=None)
+    arms = group_arms(read_runs(sorted(tmp_path.iterdir())))
+    assert len({arm.label for arm in arms}) == len(arms)
+
+
+def test_runs_of_one_folder_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / arm / "seed0", arm, 0, results(40)) for arm in ("gh", "base")]
+    assert [run.label for run in read_runs(folders)] == ["gh/seed0", "base/seed0"]
+    assert [run.label for run in read_runs(folders[:1])] == ["seed0"]
+    for folder, sentence in zip(folders, ("It climbs.", "It falls."), strict=True):
+        finding = {"name": "x", "title": "Loss", "level": "warning", "sentence": sentence, "advice": ""}
+        (folder / "diagnosis.json").write_text(json.dumps({"findings": [finding]}))
+    html = render_page(read_runs(folders))
+    assert "It climbs." in html
+    assert "It falls." in html
 
 
 def test_a_seed_counts_once(tmp_path: Path) -> None:

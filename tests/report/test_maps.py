@@ -124,7 +124,8 @@ def test_six_large_maps_fit_into_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"names": "a"}, {"names": [1] * 100}, {"names": []}, {"x": [1]}, {"y": [10_000] * 100}, {"tenth": [-1] * 100},
+        {"names": "a"}, {"names": [1] * 100}, {"names": ["a" * 2_000_000] + ["b"] * 99}, {"names": []},
+        {"x": [1]}, {"y": [10_000] * 100}, {"tenth": [-1] * 100},
         {"tenth": [True] * 100}, {"region": [4] * 100}, {"region_images": 3}, {"label": [2] * 100}, {"groups": ["a"]},
         {"thumbnails": {"100": webp(0)}}, {"thumbnails": {"0": "PHN2Zz4="}}, {"thumbnails": {"0": "x'><script>"}},
         {"thumbnails": {"0": webp(0) + "A" * 8000}}, {"thumbnails": []}, {"images": 3}, {"images": None},

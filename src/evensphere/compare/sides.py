@@ -12,14 +12,13 @@ from evensphere.report.record import RunRecord, read_runs
 from evensphere.report.wording import listing
 from evensphere.rundir import RunDir
 
-# Settings that say how a run was watched, stored and sped up, not what it learnt.
-_SILENT = ("metrics", "monitor", "evaluate_every", "checkpoint_every", "snapshot_every", "storage")
 # What changes along with something else without being meant: said, not refused.
 _ALONGSIDE = {
     "schedule": "the learning rate differs too, and has its part in the difference (GH's control is the arm two-stage)",
     "epochs": "one side was trained for longer",
     "batch_size": "the batches differ too",
     "precision": "the precision differs too",
+    "storage": "one side decoded its images once, smaller, and the other each time at full size",
 }
 
 
@@ -91,7 +90,7 @@ def _usable(folders: Sequence[Path]) -> list[RunRecord]:
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Setting -> what it is on either side.
 
-    A data set that merely lies elsewhere is the same; the options of parts of different names are not compared.
+    The options of parts of different names are not compared.
     """
     mine, theirs = settings_of(first), settings_of(second)
     mine["name"], theirs["name"] = first["name"], second["name"]
@@ -100,7 +99,7 @@ def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple
     return {
         field: (mine.get(field), theirs.get(field))
         for field in fields
-        if field not in _SILENT and (field.endswith("name") or not field.startswith(tuple(renamed)))
+        if field.endswith("name") or not field.startswith(tuple(renamed))
     }
 
 

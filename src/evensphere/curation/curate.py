@@ -26,6 +26,7 @@ from evensphere.curation.look import Look, look_at
 from evensphere.curation.written import write_table
 from evensphere.disk import atomic_write, make_folder
 from evensphere.errors import InputError
+from evensphere.metrics.cluster import nearest_centre
 from evensphere.metrics.signals import effective_number
 from evensphere.ops.draw import permutation, seed_for
 from evensphere.recipes.frozen import frozen
@@ -150,7 +151,7 @@ def flatness_of(look: Look, chosen: Int64[Tensor, " size"], seed: int) -> Flatne
     sizes: list[Tensor] = []
     for judge in range(_JUDGES):
         centres = points[far_apart(points, cells, seed_for(seed, "flatness", judge))]
-        cell = (look.features @ centres.T).argmax(1)
+        cell = nearest_centre(look.features, centres).number
         drawn = usable[permutation(seed, "flatness/random", judge, len(usable))[: len(chosen)]]
         counts = [torch.bincount(cell[some], minlength=cells) for some in (usable, drawn, chosen)]
         numbers.append([effective_number(count / count.sum()) for count in counts])

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
+from evensphere.metrics.cluster import nearest_centre
 from evensphere.ops.draw import permutation, seed_for, uniform
 
 _EXACT = 20_000  # points up to which all of them are looked at in every iteration
@@ -51,7 +52,7 @@ def k_means(points: Float[Tensor, "n d"], clusters: int, seed: int, rounds: int 
         if len(nearest) < clusters:
             break
         centres = _fit(points[nearest], clusters, seed_for(seed, "k-means", number))
-    assigned = (points @ centres.T).argmax(1)
+    assigned = nearest_centre(points, centres).number
     used, assigned = assigned.unique(return_inverse=True)
     return Clusters(centres[used], assigned)
 
@@ -68,7 +69,7 @@ def _fit(points: Float[Tensor, "n d"], clusters: int, seed: int) -> Float[Tensor
 
 def _nearest_points(points: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], each: int) -> Int64[Tensor, " m"]:
     """Of each cluster, the `each` points nearest to its centre."""
-    similarity, assigned = (points @ centres.T).max(1)
+    similarity, assigned = nearest_centre(points, centres)
     order = similarity.argsort(descending=True, stable=True)
     order = order[assigned[order].argsort(stable=True)]
     sizes = torch.bincount(assigned, minlength=len(centres))

@@ -18,12 +18,13 @@ from evensphere.data.duplicates import Fingerprints
 from evensphere.data.source import Pixels, Source
 from evensphere.engine.embed import embed, readable_again
 from evensphere.errors import InputError
-from evensphere.metrics.density import nearest_neighbours, neighbourhood_consistency
+from evensphere.metrics.density import Neighbours, nearest_neighbours, neighbourhood_consistency
 from evensphere.recipes.frozen import Frozen
 
 NEIGHBOURS = 10  # that an image is compared with
 RELIABLE = 30  # percent of shared neighbours below which an embedding is not to be trusted with this
 
+_TIED = 2e-7  # between two cosines, which float32 cannot tell apart
 _PER_NEIGHBOUR = 20  # leaders for each neighbour asked for, so that few are shared by chance
 _LEVELS = 64  # of the histogram whose entropy is taken
 _LOOKED_AT = 128  # pixels along the short side that are looked at; the same tell as much as all
@@ -91,8 +92,11 @@ class Look:
         k = min(NEIGHBOURS, len(self.leaders) // _PER_NEIGHBOUR)
         if k == 0:
             return None
-        first, second = (nearest_neighbours(view[self.leaders], k) for view in self.views)
-        return neighbourhood_consistency(first, second)
+        seen = [nearest_neighbours(view[self.leaders], k + 1) for view in self.views]
+        first, second = (Neighbours(one.index[:, :k], one.similarity[:, :k]) for one in seen)
+        # where others are as near as the last of them, who the neighbours are is an accident, the same one in each view
+        told_apart = [one.similarity[:, k - 1] - one.similarity[:, k] > _TIED for one in seen]
+        return neighbourhood_consistency(first, second) * torch.stack(told_apart).all(0)
 
     @property
     def reliability(self) -> float | None:

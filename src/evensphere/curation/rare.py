@@ -27,6 +27,7 @@ from evensphere.data.contact_sheet import draw_tiles
 from evensphere.data.source import Source
 from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.errors import InputError
+from evensphere.metrics.cluster import nearest_centre
 from evensphere.metrics.density import Neighbours, density_of, nearest_neighbours
 from evensphere.recipes.frozen import frozen
 from evensphere.rundir import RunDir
@@ -130,7 +131,7 @@ class _Regions:
     def __init__(self, look: Look, seed: int) -> None:
         count = max(1, min(_REGIONS, len(look.leaders) // _IMAGES_OF_A_REGION))
         centres = k_means(look.features[look.leaders], count, seed).centres
-        assigned = (look.features @ centres.T).argmax(1)
+        assigned = nearest_centre(look.features, centres).number
         sizes = torch.bincount(assigned, minlength=len(centres))
         rank = torch.empty_like(sizes)
         rank[sizes.argsort(descending=True, stable=True)] = torch.arange(1, len(sizes) + 1)

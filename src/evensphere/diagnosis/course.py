@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import Any
 
 from evensphere.diagnosis.finding import Chart, Finding, Question
+from evensphere.report.record import number
 from evensphere.report.wording import PERCENT, count, three_figures
 
 Event = Mapping[str, Any]
@@ -23,7 +24,7 @@ def stopped(events: Sequence[Event]) -> Finding:
     """Whether training ended before its last step because of what it saw."""
     reasons = [event.get("reason") or "no reason was logged" for event in events if event["event"] == "stopped"]
     losses = [event["loss"] for event in events if event["event"] == "step" and "loss" in event]
-    broken = sum(loss is None or not math.isfinite(loss) for loss in losses)
+    broken = sum(number(loss) is None for loss in losses)
     skipped = sum(event["event"] == "skipped" for event in events)
     numbers = {"stopped": len(reasons), "losses": len(losses), "not_finite": broken, "skipped": skipped}
     evidence = (
@@ -138,5 +139,4 @@ def sinkhorn(events: Sequence[Event], harmonizer: Mapping[str, Any]) -> Finding 
 
 
 def _is_number(event: Event, name: str) -> bool:
-    value = event.get(name)
-    return isinstance(value, int | float) and math.isfinite(value)
+    return number(event.get(name)) is not None

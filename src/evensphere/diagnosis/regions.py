@@ -17,7 +17,6 @@ from evensphere.metrics.cluster import cosine_k_means
 from evensphere.metrics.regions import (
     Estimate,
     exponential_imbalance,
-    gini,
     region_skew,
     share_intervals,
     structureless,
@@ -56,7 +55,7 @@ def regions_of_run(look: Look, harmonizer: Harmonizer, images: int, has_begun: b
         counts, what = (harmonizer.prior.cpu() * images).round().long(), "GH's regions (pi)"
     else:
         counts, what = _counts(first, len(anchors)), "the regions of GH's anchors"
-    return Regions(counts, what, float(gini(_counts(null, len(anchors)))), agreement)
+    return Regions(counts, what, region_skew(_counts(null, len(anchors))).value, agreement)
 
 
 def regions_by_k_means(features: Float[Tensor, "n d"], clusters: int, seed: int = 0) -> Regions:
@@ -67,7 +66,7 @@ def regions_by_k_means(features: Float[Tensor, "n d"], clusters: int, seed: int 
             _counts(cosine_k_means(points, clusters, seed, least=1), clusters)
             for points in (features, structureless(features))
         )
-    return Regions(counts, f"{clusters} regions by k-means", float(gini(null)), None)
+    return Regions(counts, f"{clusters} regions by k-means", region_skew(null).value, None)
 
 
 def _counts(assigned: Int64[Tensor, " n"], clusters: int) -> Int64[Tensor, " k"]:

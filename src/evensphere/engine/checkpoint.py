@@ -25,11 +25,12 @@ from evensphere.errors import InputError
 from evensphere.rundir import RunDir, Which
 from evensphere.untrusted import parse_json
 
-Heritage = Literal["kept", "fresh", "none"]
+Heritage = Literal["kept", "population", "fresh", "none"]
 
 FORMAT = 1
 KEPT = 2  # one to go on from, one in case the disk loses it
 _CHECKSUM = "sha256"
+_QUEUE = "harmonizer.past."
 
 
 def save_checkpoint(
@@ -108,8 +109,9 @@ def load_checkpoint(
     state = _newest(run, device, console)
     console.print(_going_on(run, state["step"]), soft_wrap=True)
     fresh = bool(state.get("fresh_harmonizer"))
+    changed = fresh or bool(state.get("fresh_queue"))
     try:
-        missing = model.load_state_dict(shards_of(state["model"], model.state_dict()), strict=not fresh).missing_keys
+        missing = model.load_state_dict(shards_of(state["model"], model.state_dict()), strict=not changed).missing_keys
         optimizer.load_state_dict(shards_of_optimizer(state["optimizer"], optimizer))
     except Exception as error:  # torch raises many kinds for a state of something else
         reason = str(error).partition("\n")[0]
@@ -173,20 +175,28 @@ def _counted(state: dict[str, Any]) -> bool:
     return all(type(state.get(name)) is int and state[name] >= 0 for name in ("format", "step", "metrics_size"))
 
 
+def check_branch(source: RunDir, step: int) -> None:
+    """Raises InputError if the source has not kept its checkpoint of that step."""
+    if not source.checkpoint_file(step).exists():
+        raise InputError(f"{source.path} has no checkpoint of step {step}; let it train beyond its warm-up first.")
+
+
 def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Heritage) -> None:
     """Begin `target` where `source` was after `step` steps: its checkpoint and its metrics so far become the target's.
 
     harmonizer: what becomes of the source's harmonizer. "kept" and "none" (the target has none) make the target to the
-        last bit what it would have been had it trained those steps itself; a "fresh" one has other anchors, so that
-        what the source's remembers is of no use to it.
+        last bit what it would have been had it trained those steps itself; of "population" everything is kept but the
+        queue, which begins empty; a "fresh" one has other anchors, say, so that what the source's remembers is of no
+        use to it.
     Raises InputError if the source has not kept that checkpoint.
     """
-    file = source.checkpoint_file(step)
-    if not file.exists():
-        raise InputError(f"{source.path} has no checkpoint of step {step}; let it train beyond its warm-up first.")
+    check_branch(source, step)
     state = read_checkpoint(source, step)
     events = source.read_metrics(state["metrics_size"])
-    if harmonizer != "kept":
+    if harmonizer == "population":
+        state["model"] = {name: value for name, value in state["model"].items() if not name.startswith(_QUEUE)}
+        state["fresh_queue"] = True
+    elif harmonizer != "kept":
         state["model"] = {name: value for name, value in state["model"].items() if not _is_harmonizers(name)}
         events = [event for event in events if event["event"] != "population"]
     if harmonizer == "none":

@@ -66,8 +66,8 @@ def embed(
     was_training = encoder.training
     encoder.eval()
     parts: list[tuple[Tensor, list[str], list[Tensor]]] = []
-    for index, locations, images in batches_of(source, _BATCH if views.size <= _LARGE else _BATCH_OF_LARGE, see, miss):
-        pixels = [views.plain(images), *(_random_views(random, images, index) if augmented else ())]
+    for index, locations, images in batches_of(source, batch_size_for(views), see, miss):
+        pixels = [views.plain(images), *(random_views(random, images, index) if augmented else ())]
         parts.append((index, locations, [encoder(view.to(device)).float().cpu() for view in pixels]))
         if progress is not None:
             progress(int(index[-1]) + 1, len(source))
@@ -79,11 +79,19 @@ def embed(
     return Embedded(torch.cat([part[0] for part in parts]), locations, features, tuple(others))
 
 
-def _random_views(views: Views, images: Tensor | Sequence[Pixels], index: Int64[Tensor, " b"]) -> tuple[Tensor, ...]:
+def random_views(
+    views: Views, images: Tensor | Sequence[Pixels], index: Int64[Tensor, " b"], epoch: int = 0
+) -> tuple[Tensor, ...]:
+    """Views as training draws them in that epoch, of images of one size (a tensor) or of several."""
     if isinstance(images, Tensor):
-        return views(Batch(images, index), epoch=0)
-    crops = (torch.stack(views.crops(images, 0, view, index)) for view in views.all_views)
-    return views(Batch(tuple(crops), index), epoch=0)
+        return views(Batch(images, index), epoch)
+    crops = (torch.stack(views.crops(images, epoch, view, index)) for view in views.all_views)
+    return views(Batch(tuple(crops), index), epoch)
+
+
+def batch_size_for(views: Views) -> int:
+    """How many images are read, and held as they are in their files, at once."""
+    return _BATCH if views.size <= _LARGE else _BATCH_OF_LARGE
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -14,15 +14,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from evensphere.data.augment import Views
-from evensphere.data.source import Batch, Source, Splits, take
-from evensphere.engine.embed import batches_of
+from evensphere.data.source import Source, Splits, take
+from evensphere.engine.embed import batch_size_for, batches_of, random_views
 from evensphere.errors import InputError, unknown_name
 from evensphere.metrics import CROPPED_TRAIN, DESCRIPTIONS, METRICS, SEVERAL_VIEWS
 from evensphere.metrics.bank import Banks, FeatureBank
 from evensphere.metrics.groups import GROUPS
 from evensphere.ops.draw import permutation
 
-_BATCH = 512
 _VIEWED, _VIEWS_EACH = 1000, 10  # pretraining images that are seen in several views, and how many
 _QUICK_TRAIN, _QUICK_VALIDATION = 5000, 2000  # images looked at while training
 
@@ -48,7 +47,7 @@ def features_of(
     was_training = encoder.training
     encoder.eval()
     features, kept = [], []
-    for index, _, images in batches_of(source, _BATCH):
+    for index, _, images in batches_of(source, batch_size_for(views)):
         pixels = views.weak(images, index) if cropped else views.plain(images)
         features.append(encoder(pixels.to(like)).float().cpu())
         kept.append(index)
@@ -66,19 +65,13 @@ def features_of_views(
     like, was_training = next(encoder.parameters()), encoder.training
     encoder.eval()
     features = []
-    for index, _, images in batches_of(source, _BATCH):
+    for index, _, images in batches_of(source, batch_size_for(views)):
         seen: list[Tensor] = []
         for epoch in range(-(-count // views.num_views)):
-            whole = images if isinstance(images, Tensor) else _cut(images, views, epoch, index)
-            seen += views(Batch(whole, index), epoch)[: views.num_views]
+            seen += random_views(views, images, index, epoch)[: views.num_views]
         features.append(torch.stack([encoder(view.to(like)).float().cpu() for view in seen[:count]], dim=1))
     encoder.train(was_training)
     return torch.cat(features)
-
-
-def _cut(images: list[Tensor], views: Views, epoch: int, index: Tensor) -> tuple[Tensor, ...]:
-    """The crops of images of several sizes, one tensor for each view."""
-    return tuple(torch.stack(views.crops(images, epoch, view, index)) for view in views.all_views)
 
 
 def build_banks(encoder: nn.Module, splits: Splits, views: Views, cropped: bool = False) -> Banks:
@@ -113,6 +106,8 @@ class Evaluation(NamedTuple):
 
 def evaluate_encoder(encoder: nn.Module, splits: Splits, views: Views, metrics: Sequence[str]) -> Evaluation:
     """Every metric asked for, by name, of the frozen encoder."""
+    if not metrics:
+        raise InputError("No metric was asked for; give --metric knn, say, or set metrics=knn in the recipe.")
     for name in metrics:
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS)

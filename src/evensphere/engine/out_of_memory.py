@@ -42,18 +42,31 @@ def parts_that_fit(attempt: Callable[[int], None], batch_size: int, parts: int) 
     return None
 
 
-def advice(batch_size: int, parts: int, fitting: int | None, checkpoint: int | None, tried: bool = True) -> str:
-    """What to tell the user. parts: that it came in. fitting: of `parts_that_fit`, if that was tried. checkpoint: the
-    newest's step."""
-    came = f"A batch of {batch_size} images" + (f" in {parts} micro-batches" if parts > 1 else "")
-    if not tried:
-        todo = f"begin a new run with a smaller batch_size, or with --set micro_batches={2 * parts} or more"
-    elif fitting is None:
+def advice(batch_size: int, parts: int, fitting: int | None, checkpoint: int | None) -> str:
+    """What to tell the user. parts: that it came in. fitting: of `parts_that_fit`. checkpoint: the newest's step."""
+    if fitting is None:
         todo = "nor does it in more micro-batches; begin a new run with a smaller batch_size, backbone or views"
     else:
         todo = (
             f"in {fitting} micro-batches it does (tried): begin a new run with --set micro_batches={fitting}, whose "
             f"loss still sees the whole batch, or with --set batch_size={batch_size // fitting}"
         )
+    return _sentence(batch_size, parts, todo, checkpoint)
+
+
+def untried_advice(batch_size: int, parts: int, checkpoint: int | None, compiled: bool, in_parts: bool) -> str:
+    """The same where nothing could be tried. compiled: the network is, which excludes parts. in_parts: whether they are
+    allowed otherwise."""
+    todo = "begin a new run with a smaller batch_size"
+    if in_parts:
+        without = "compile=false and --set " if compiled else ""
+        todo += f", or with --set {without}micro_batches={2 * parts} or more"
+    else:
+        todo += ", or with more processes, each on a device of its own"
+    return _sentence(batch_size, parts, todo, checkpoint)
+
+
+def _sentence(batch_size: int, parts: int, todo: str, checkpoint: int | None) -> str:
+    came = f"A batch of {batch_size} images" + (f" in {parts} micro-batches" if parts > 1 else "")
     kept = "" if checkpoint is None else f", or free memory and --resume from the checkpoint of step {checkpoint}"
     return f"{came} does not fit in memory; {todo}{kept}."

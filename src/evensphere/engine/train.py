@@ -18,9 +18,9 @@ from evensphere.data.source import Batch
 from evensphere.engine.checkpoint import KEPT, drop_checkpoints, load_checkpoint, save_checkpoint, save_encoder
 from evensphere.engine.compilation import compile_networks
 from evensphere.engine.display import Display
-from evensphere.engine.micro_batches import encode_in_parts, whole_again
+from evensphere.engine.micro_batches import encode_in_parts, normalises_by_parts, whole_again
 from evensphere.engine.optim import LearningRate
-from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit
+from evensphere.engine.out_of_memory import advice, is_out_of_memory, let_go, parts_that_fit, untried_advice
 from evensphere.engine.processes import Processes, agreed
 from evensphere.engine.sharding import WholeEncoder, gathered
 from evensphere.engine.stop import StopRequest, interruption
@@ -192,6 +192,7 @@ def _restore(session: _Session) -> int:
     session.step_module.train()
     if fresh:
         _take_census(training, first_step, fabric)
+        _save(session, first_step)  # what may have to be gone back to has been counted once
     return first_step
 
 
@@ -244,10 +245,11 @@ def _take_census(training: Training, step: int, fabric: Fabric) -> None:
     """Show a harmonizer that has seen nothing the epoch before `step`, through the network as it is, so that its pi
     means something from the first step on. A copy of the method looks, since BatchNorm's statistics must not move."""
     method = copy.deepcopy(training.method)
+    dtype = next(method.parameters()).dtype  # in a step Fabric sees to it
     for past, batch in training.loader.batches(max(0, step - training.loader.steps_per_epoch), step):
         progress = training.progress(past)
         torch.manual_seed(seed_for(training.seed + fabric.global_rank, "census", past))  # as in a step
-        views = training.views_of(batch, progress, fabric.device)
+        views = tuple(view.to(dtype) for view in training.views_of(batch, progress, fabric.device))
         with collective.shares(len(batch.index)):
             with fabric.autocast():
                 output = method(views, training.numbers(batch), progress)
@@ -336,7 +338,12 @@ def _what_fits(session: _Session, batch: Batch, progress: Progress) -> str:
     size, parts, steps = training.loader.batch_size, training.micro_batches, session.run.checkpoint_steps()
     can_try = not training.compiled and collective.world_size() == 1  # other processes would have to try, too
     fitting = parts_that_fit(attempt, size, parts) if can_try else None
-    return advice(size, parts, fitting, steps[-1] if steps else None, can_try)
+    kept = steps[-1] if steps else None
+    if can_try:
+        return advice(size, parts, fitting, kept)
+    # where processes share the norms of an encoder, parts are refused
+    in_parts = collective.world_size() == 1 or not normalises_by_parts(training.method.encoder)
+    return untried_advice(size, parts, kept, training.compiled, in_parts)
 
 
 def _stop(run: RunDir, progress: Progress, cause: Cause, why: str = "") -> None:
@@ -375,6 +382,7 @@ def _evaluate(session: _Session, progress: Progress, display: Display) -> bool:
     training, run = session.training, session.run
     if training.monitor is None or not _due(training.evaluate_every, progress):
         return False
+    _check_state(session, progress)  # a step that is found to be bad later has ruined what would be looked at
     is_best, encoder = False, session.whole_encoder()
     if session.processes.first:
         with collective.alone():

@@ -40,15 +40,17 @@ def check_outputs(
 ) -> float:
     """How far apart the outputs are at most. batches: whether other sizes of the batch are tried too. Raises
     BadExport."""
-    apart = 0.0
+    apart, allowed = 0.0, tolerance * max(1.0, float(subject.features.abs().max()))
     for count in (len(subject.pixels), 1, 3) if batches else (len(subject.pixels),):
         given, wanted = reloaded(subject.pixels[:count]), subject.features[:count]
         if given.shape != wanted.shape:
             raise BadExport(f"{by} gives outputs of the shape {list(given.shape)}, not {list(wanted.shape)}")
-        apart = max(apart, float((given - wanted).abs().max()))
-    allowed = tolerance * max(1.0, float(subject.features.abs().max()))
-    if not apart <= allowed:
-        raise BadExport(f"{by} gives outputs that are {apart:.1e} from the encoder's, and {allowed:.1e} is allowed")
+        difference = float((given - wanted).abs().max())
+        if not difference <= allowed:  # of numbers that are none, too
+            raise BadExport(
+                f"{by} gives outputs that are {difference:.1e} from the encoder's, and {allowed:.1e} is allowed"
+            )
+        apart = max(apart, difference)
     return apart
 
 

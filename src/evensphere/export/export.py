@@ -51,6 +51,13 @@ def export_encoder(run: str | Path, to: str, out: str | Path, encoder: Which = "
     try:
         return _EXPORTERS[to](subject, out)
     except BadExport as error:
-        for file in (out / "model.safetensors", out / "config.json") if to == "huggingface" else (out,):
+        for file in _written(to, out):
             remove(file)
         raise BadExport(f"{out} is of no use and was removed: {error}; please report this.") from error
+
+
+def _written(to: str, out: Path) -> list[Path]:
+    """What an exporter may have written."""
+    if to != "huggingface":
+        return [out, out.with_name(f"{out.name}.json")]
+    return [out / name for name in ("model.safetensors", "config.json", "preprocessor_config.json", "evensphere.json")]

@@ -46,13 +46,14 @@ def _to_stock(subject: Subject, out: Path, stock: Stock, state: State, library: 
         model = stock.build().eval()
     except Exception as error:  # each model has its own way to refuse
         raise InputError(f"{library}'s {stock.name} cannot be made like the encoder: {_line(error)}.") from error
-    files = write_state(subject, state, out)
-    try:
-        model.load_state_dict(read_tensors(out), strict=True)
+    try:  # before an earlier file of that name is replaced
+        model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise InputError(
             f"{library}'s {stock.name} does not take the weights of {subject.recipe.backbone.name} ({_line(error)})."
         ) from error
+    files = write_state(subject, state, out)
+    model.load_state_dict(read_tensors(out), strict=True)
     apart = check_outputs(subject, model, f"{library}'s {stock.name}")
     code = [*stock.lines, *_loading(out), "features = model.eval()(pixels)"]
     return Exported(files, f"{library} {version(library)}'s {stock.name}", apart, subject.images, "\n".join(code))

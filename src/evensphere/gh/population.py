@@ -18,6 +18,8 @@ from torch import Tensor
 from evensphere.errors import InputError
 from evensphere.nn.memory import IndexedEma
 
+MOMENTUM = (0.9, 0.999)  # the paper's: per visit of an image, before and after the warm-up
+
 
 class ExactPopulation:
     """The histogram of where every image seen so far stands, from a moving average of its scores.

@@ -15,9 +15,28 @@ from torch.nn.functional import normalize
 from evensphere.errors import InputError
 from evensphere.metrics.bank import Banks
 from evensphere.metrics.classify import check_banks, scores
+from evensphere.metrics.density import BLOCK_ENTRIES
 from evensphere.ops.draw import permutation, seed_for
 
 _FITTED = 1_500_000  # images that centres are found with, as in DnC; the others are only assigned
+
+
+class Nearest(NamedTuple):
+    """The nearest centre of each of n points: how near (see `nearest_centre`), and its number."""
+
+    similarity: Float[Tensor, " n"]
+    number: Int64[Tensor, " n"]
+
+
+def nearest_centre(
+    points: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], offset: Float[Tensor, " k"] | None = None
+) -> Nearest:
+    """Of each point the centre whose product with it, plus `offset`, is largest. Work grows with n k, memory does
+    not."""
+    block = max(1, BLOCK_ENTRIES // len(centres))
+    products = (part @ centres.T for part in points.split(block))
+    found = [(product if offset is None else product + offset).max(1) for product in products]
+    return Nearest(torch.cat([one.values for one in found]), torch.cat([one.indices for one in found]))
 
 
 def cosine_k_means(features: Float[Tensor, "n d"], clusters: int, seed: int, least: int = 2) -> Int64[Tensor, " n"]:
@@ -35,7 +54,7 @@ def cosine_k_means(features: Float[Tensor, "n d"], clusters: int, seed: int, lea
     k_means = KMeans(clusters, n_init=10, random_state=seed_for(seed, "clusters") % 2**32)
     centres = torch.from_numpy(k_means.fit(fitted.numpy()).cluster_centers_)
     while True:
-        nearest = (points @ centres.T - centres.square().sum(1) / 2).argmax(1)
+        nearest = nearest_centre(points, centres, -centres.square().sum(1) / 2).number
         sizes = torch.bincount(nearest, minlength=len(centres))
         if len(centres) == 1 or sizes.min() >= least:
             return nearest

@@ -17,7 +17,7 @@ from evensphere.errors import InputError
 
 DECILES = 10
 
-_BLOCK_ENTRIES = 2**24  # similarities held at a time: 64 MiB in float32
+BLOCK_ENTRIES = 2**24  # similarities held at a time: 64 MiB in float32
 _NEAREST = 1e-6  # cosine distance below which two images count as one: what float32 can tell apart
 
 
@@ -50,7 +50,7 @@ def nearest_neighbours(
     points = normalize(features.float(), dim=1)
     allowed = allowed.to(points.device)
     others = points if among is None else points[allowed]
-    k, block = min(k, len(others) - 1), max(1, _BLOCK_ENTRIES // len(others))
+    k, block = min(k, len(others) - 1), max(1, BLOCK_ENTRIES // len(others))
     similar, indices = [], []
     for first in range(0, len(points), block):
         cosines = points[first : first + block] @ others.T

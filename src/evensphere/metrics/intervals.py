@@ -26,6 +26,7 @@ from evensphere.ops.draw import seed_for
 # Images worth of its neighbours' accuracy that a class is given when its *variance* is guessed, so that one image, or
 # a class that is all right, does not pass for certainty. The estimate itself is not touched.
 _PSEUDO_IMAGES = 2
+_ROUNDING = 1e-20  # of a square, against its size
 _ENUMERATED = 16  # differences up to which all 2^n signs are tried
 
 
@@ -131,7 +132,7 @@ def paired_interval(pairs: Sequence[Paired], same_images: bool) -> Interval:
         images = _variance(Paired(np.mean([pair.shares for pair in pairs], axis=0), pairs[0].strata))
         each = float(np.mean([_variance(pair) for pair in pairs]))
         both = max(0.0, each - images) / (seeds - 1) if seeds > 1 else 0.0
-        variance = images + max(0.0, between - both)
+        variance = max(images + max(0.0, between - both), between)  # other images too cannot be more certain
     else:
         variance = between
     if variance == 0:
@@ -149,6 +150,10 @@ def _variance(pair: Paired) -> float:
     counts, sums = np.bincount(strata), np.bincount(strata, pair.shares)
     squares = np.bincount(strata, (pair.shares - (sums / np.maximum(counts, 1))[strata]) ** 2)
     several = counts > 1
+    # images that all moved alike would seem to be certain: count as if one had not moved
+    means = sums / np.maximum(counts, 1)
+    alike = several & (squares <= _ROUNDING * counts * means**2)
+    squares = np.where(alike, means**2 * (counts - 1) / np.maximum(counts, 1), squares)
     found = float((squares[several] * counts[several] / (counts[several] - 1)).sum())
     return found + (float(pair.shares[alone][0] ** 2) if alone.sum() == 1 else 0.0)
 

@@ -12,7 +12,7 @@ import torch
 
 from evensphere.data.augment import Views
 from evensphere.data.crop import unit
-from evensphere.data.source import Source
+from evensphere.data.source import Source, UnreadableImage
 from evensphere.errors import InputError
 from evensphere.ops.draw import permutation
 from evensphere.recipes.part import check
@@ -72,10 +72,15 @@ def _measure(source: Source) -> dict[str, Any]:
     """Mean and standard deviation of each channel over all pixels of some images, the same ones every time."""
     count, total, squares = 0, torch.zeros(source.channels).double(), torch.zeros(source.channels).double()
     for i in permutation(0, "channel statistics", 0, len(source))[:_MEASURED].tolist():
-        pixels = unit(source.read(i)).double().flatten(1)
+        try:
+            pixels = unit(source.read(i)).double().flatten(1)
+        except UnreadableImage:
+            continue
         count += pixels.shape[1]
         total += pixels.sum(1)
         squares += pixels.square().sum(1)
+    if not count:
+        raise InputError(f"No image of {source.name} can be read; are the files where they are said to be?")
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     smallest = 1 / 255  # for a channel that is the same everywhere

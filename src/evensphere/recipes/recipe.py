@@ -23,11 +23,12 @@ from evensphere.data.storage import STORAGES
 from evensphere.data.stream import Stream
 from evensphere.engine.checkpoint import KEPT, Heritage
 from evensphere.errors import InputError, unknown_name
+from evensphere.gh.population import MOMENTUM
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
 from evensphere.ops.schedule import Duration
 from evensphere.recipes import ARMS, RECIPES, STAGES
-from evensphere.recipes.part import KINDS, Part, check, fits, import_path, parse_value, spell
+from evensphere.recipes.part import KINDS, Part, check, fits, import_path, options_of, parse_value, spell
 from evensphere.recipes.trust import check_trust
 from evensphere.values import check_whole, spelled
 
@@ -37,8 +38,8 @@ _AFTER_WARM_UP = (
     *("prediction_temperature", "sinkhorn_temperature", "max_iterations", "tolerance"),
 )
 
-# its options that decide what it remembers of the warm-up; a branch that changes them starts from a census
-_REMEMBERED = ("anchors", "prior", "population", "momentum", "memory", "queue", "seed")
+# its options that decide what its population remembers of the warm-up; a branch that changes them starts from a census
+_REMEMBERED = ("anchors", "prior", "population", "memory", "seed")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
 _SELDOM = ("stages", "images", "teachers", "compile", "init")
@@ -207,7 +208,8 @@ class Recipe:
         """
         if begun.harmonizer.name == "none":
             raise InputError(f"A run of the arm {begun.arm} has no warm-up to branch off; give one of the arm gh.")
-        later = ["arm"] + [f"harmonizer.options.{name}" for name in (*_AFTER_WARM_UP, *_REMEMBERED)]
+        options = (*_AFTER_WARM_UP, *_REMEMBERED, "momentum", "queue")
+        later = ["arm"] + [f"harmonizer.options.{name}" for name in options]
         for name, theirs, mine in self._differences(begun):
             if name not in later and not (self.harmonizer.name == "none" and name.startswith("harmonizer")):
                 raise InputError(
@@ -223,7 +225,10 @@ class Recipe:
         if self.harmonizer.name == "none":
             return "none"
         mine, theirs = self.harmonizer.options, begun.harmonizer.options
-        return "kept" if all(mine.get(name) == theirs.get(name) for name in _REMEMBERED) else "fresh"
+        same = all(mine.get(name) == theirs.get(name) for name in _REMEMBERED)
+        if not same or _warm_up_momentum(mine) != _warm_up_momentum(theirs):
+            return "fresh"
+        return "kept" if mine.get("queue", 0) == theirs.get("queue", 0) else "population"
 
     def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
@@ -328,6 +333,14 @@ def arm_parts(
     return {"gh": (harmonizer, two_stage), "base": (none, plain), "two-stage": (none, two_stage)}[arm]
 
 
+def _warm_up_momentum(harmonizer: dict[str, Any]) -> Any:
+    """What its options make of the momentum before it acts."""
+    momentum = harmonizer.get("momentum")
+    if momentum is None and harmonizer.get("population") != "streaming":
+        momentum = MOMENTUM
+    return momentum[0] if isinstance(momentum, list | tuple) else momentum
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 _FIXED = frozenset({"name", "summary", "resolved", "teachers"})
@@ -342,7 +355,8 @@ def _set_one(recipe: Recipe, path: str, value: Any) -> Recipe:
     if path == "method" and isinstance(value, str) and value in STAGES:
         raise InputError(f"{value} is no method but stages on top of any; write --set stages={value}.")
     if head in KINDS:
-        changed = {head: _set_part(getattr(recipe, head), path, option, value) if dot else _named(head, value)}
+        old = getattr(recipe, head)
+        changed = {head: _set_part(old, path, option, value) if dot else _named(head, value, old)}
     elif dot:
         raise InputError(f"--set {path} was given, but {head} has no options; write --set {head}=VALUE.")
     else:
@@ -361,9 +375,14 @@ def _set_part(part: Part | None, path: str, option: str, value: Any) -> Part:
     return part.replace(**{option: value})
 
 
-def _named(kind: str, name: Any) -> Part | None:
-    """The part of a name. A run need not have stages."""
-    return None if kind == "stages" and name in (None, "none") else Part(str(name))
+def _named(kind: str, name: Any, old: Part | None) -> Part | None:
+    """The part of a name, which leaves to the data what the one in its place left to it and it has, too. A run need not
+    have stages."""
+    if kind == "stages" and name in (None, "none"):
+        return None
+    open_options = [] if old is None else [option for option, value in old.options.items() if value == "auto"]
+    known = options_of(kind, str(name)) if open_options else {}
+    return Part(str(name), **{option: "auto" for option in open_options if option in known})
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -431,16 +450,17 @@ def _with_batch_size(recipe: Recipe, source: Source) -> Recipe:
 
 
 def _with_learning_rate(recipe: Recipe) -> Recipe:
-    options, batch = recipe.schedule.options, recipe.size.batch_size
-    if options.get("learning_rate") != "auto":
-        return recipe
-    peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
-    rate = round(peak * batch / 512, 6)
-    middle = {"middle": round(0.6 * rate, 6)} if options.get("middle") == "auto" else {}
-    recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate, **middle))
-    reason = f"{peak:g} (usual with {recipe.optimizer.name} for batches of 512), in proportion to the batch"
-    recipe = because(recipe, "schedule.learning_rate", reason)
-    return because(recipe, "schedule.middle", "0.6 of the learning rate, as in the paper") if middle else recipe
+    if recipe.schedule.options.get("learning_rate") == "auto":
+        peak = _PEAK_FOR_512.get(recipe.optimizer.name, _PEAK_FOR_512["sgd"])
+        rate = round(peak * recipe.size.batch_size / 512, 6)
+        recipe = replace(recipe, schedule=recipe.schedule.replace(learning_rate=rate))
+        reason = f"{peak:g} (usual with {recipe.optimizer.name} for batches of 512), in proportion to the batch"
+        recipe = because(recipe, "schedule.learning_rate", reason)
+    given = recipe.schedule.options.get("learning_rate")
+    if recipe.schedule.options.get("middle") == "auto" and isinstance(given, int | float):
+        recipe = replace(recipe, schedule=recipe.schedule.replace(middle=round(0.6 * given, 6)))
+        recipe = because(recipe, "schedule.middle", "0.6 of the learning rate, as in the paper")
+    return recipe
 
 
 def _with_stem(recipe: Recipe) -> Recipe:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from evensphere.data.source import ArraySource, Source, Splits
 from evensphere.data.stream import Stream
-from evensphere.engine.checkpoint import branch_checkpoint, save_encoder
+from evensphere.engine.checkpoint import branch_checkpoint, check_branch, save_encoder
 from evensphere.engine.compilation import check_compiler
 from evensphere.engine.micro_batches import normalises_by_parts
 from evensphere.engine.preflight import preflight
@@ -113,6 +113,8 @@ def train_whole(
     if begun:
         recipe = begun_recipe(recipe, run, resume)
     elif branch is not None:
+        if recipe.images is not None:
+            raise InputError("images and --branch were given; a branch learns from the images of its first stage.")
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     if recipe.compile:
         check_compiler()
@@ -170,6 +172,7 @@ def _begin(
         check_encoder(recipe, training.method.encoder)
     if ready is not None:
         ready(recipe, training.method)
+    begun = None if branch is None else _check_branch(branch, source)
     run.create()
     with run.lock():
         if run.recipe_file.exists():  # since it was looked for
@@ -179,8 +182,8 @@ def _begin(
         run.write_json(run.environment_file, environment(fabric))
         if recipe.images is not None or groups is not None or not isinstance(source, ArraySource | Stream):
             write_images(run, source, groups)
-        if branch is not None:
-            _branch(run, branch, recipe)
+        if branch is not None and begun is not None:
+            branch_checkpoint(branch, begun.resolved["warm_up_steps"], run, recipe.heritage(begun))
         run.write_json(run.recipe_file, recipe.to_json())  # last: from here on the folder is a run
         return _finish(training, recipe, run, fabric, console, processes)
 
@@ -259,20 +262,31 @@ def _resolved(recipe: Recipe, training: Training, source: Source, begin: Beginni
     return replace(recipe, resolved=recipe.resolved | facts | begin.resolved)
 
 
-def _branch(run: RunDir, source: RunDir, recipe: Recipe) -> None:
-    """Take over the source's first stage."""
-    same_images = not source.images_file.exists() or source.read_images() == run.read_images()
-    if not same_images:
-        raise InputError(f"{source.path} was trained on other images; branch off a run on the same ones.")
-    begun = Recipe.from_json(source.read_recipe())
-    branch_checkpoint(source, begun.resolved["warm_up_steps"], run, recipe.heritage(begun))
+def _check_branch(branch: RunDir, source: Source) -> Recipe:
+    """The recipe of the run to branch off, if it has reached the end of its warm-up, on these images."""
+    if branch.images_file.exists() and branch.read_images() != [source.location(i) for i in range(len(source))]:
+        raise InputError(f"{branch.path} was trained on other images; branch off a run on the same ones.")
+    begun = Recipe.from_json(branch.read_recipe())
+    check_branch(branch, begun.resolved["warm_up_steps"])
+    return begun
+
+
+def _revision() -> str | None:
+    """The commit of this code, where it runs from a checkout of its own and git is there."""
+    file = Path(__file__)
+    asked = (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"])
+    try:
+        tracked, head = (
+            subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, check=False)
+            for words in asked
+        )
+    except OSError:
+        return None
+    return head.stdout.strip() or None if tracked.returncode == 0 else None
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
     """What the run ran on."""
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     packages = ("evensphere", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scikit-learn")
     cuda = torch.cuda.is_available()
     return {
@@ -282,6 +296,6 @@ def environment(fabric: Fabric) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {os.cpu_count()} cores ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "processes": fabric.world_size,
-        "revision": revision.stdout.strip() or None,
+        "revision": _revision(),
         "command": " ".join(sys.argv),
     }

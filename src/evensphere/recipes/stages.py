@@ -67,9 +67,9 @@ def train_stages(
     assert part is not None
     if branch is not None:
         raise InputError("A run in stages shares no first stage with another run; leave out --branch, or the stages.")
-    begun = processes.first and run.recipe_file.exists()
-    if begun:
-        recipe = begun_recipe(recipe, run, resume)
+    begun = run.recipe_file.exists()
+    if begun:  # by the first process, where this is another one
+        recipe = begun_recipe(recipe, run, resume or not processes.first)
     if run.encoder_file.exists():
         console.print(f"{run.path} is finished; nothing to do.")
         return run.path

@@ -126,21 +126,32 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
     return arms
 
 
+# what a recipe says of a run but not of what it learnt: how it is called, watched, kept and sped up
+_SILENT = frozenset(
+    {"name", "arm", "seed", "summary", "workers", "resolved", "metrics", "monitor"}
+    | {"evaluate_every", "checkpoint_every", "snapshot_every", "keep_checkpoints"}
+)
+
+
 def settings_of(recipe: Json) -> Json:
-    """Everything that can change a result but the seeds (of run and data), flat: {"harmonizer.weight": 1.0, ...}."""
-    silent = {"name", "arm", "seed", "summary", "workers", "resolved"}
+    """Everything that can change a result but the seeds (of run and data), flat: {"harmonizer.weight": 1.0, ...}.
+
+    Of where images were kept: whether they were decoded anew each time, at full size.
+    """
     settings: Json = {}
 
     def flatten(prefix: str, value: object) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 flatten(f"{prefix}.{key}".replace(".options", ""), item)
-        elif not prefix.endswith(".seed"):
+        elif not prefix.endswith(".seed") and value is not None:  # an option that came later is None before
             settings[prefix] = value
 
     for top, value in recipe.items():
-        if top not in silent:
+        if top not in _SILENT:
             flatten(top, value)
+    if "storage" in settings:
+        settings["storage"] = "files" if settings["storage"] == "files" else "decoded once"
     return settings
 
 

@@ -18,6 +18,7 @@ TENTHS = 10
 
 _MOST_IMAGES, _MOST_CLASSES, _MOST_PICTURE = 1_000_000, 100_000, 6_000  # the last in letters of base64
 _SCALE = 9_999
+_LONGEST_NAME = 10_000  # letters: twice what a path may have
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def _labels(content: dict[str, Any], n: int) -> dict[str, Any]:
 def _texts(values: object, most: int) -> list[str]:
     if not isinstance(values, list) or len(values) > most or not all(isinstance(one, str) for one in values):
         raise ValueError("no list of names")
+    if any(len(one) > _LONGEST_NAME for one in values):
+        raise ValueError("a name that is longer than any path")
     return values
 
 

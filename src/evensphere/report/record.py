@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ METRICS = {
     "clusters": "k-means, matched to classes",
     "retrieval": "retrieval, mean average precision",
 }
+_LARGEST = 2**53  # of whole numbers, which a float holds exactly
 GROUPS = {"many": "many (common)", "medium": "medium", "few": "few (rare)", "average": "average"}
 
 
@@ -75,10 +76,7 @@ class RunRecord:
     warnings: list[Json] = field(default_factory=list)  # "sentence", and what ended it: "until", None for nothing
     findings: list[Finding] = field(default_factory=list)  # of diagnosis.json, what cannot wait first
     image_map: ImageMap | None = None
-
-    @property
-    def label(self) -> str:
-        return self.folder.resolve().name
+    label: str = ""  # what the run is called beside others
 
     @property
     def resolved(self) -> Json:
@@ -118,7 +116,18 @@ def read_runs(runs: Sequence[Path] | Path) -> list[RunRecord]:
     folders = [runs] if isinstance(runs, Path) else list(runs)
     if not folders:
         raise InputError("No run folder was given; give at least one folder that `evensphere train` wrote.")
-    return [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    different = {folder.resolve(): folder for folder in folders}
+    labels = _told_apart(list(different))
+    return [replace(read_run(folder), label=label) for folder, label in zip(different.values(), labels, strict=True)]
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """The end of each path, as much of it as no other one ends in."""
+    for length in range(1, max(len(folder.parts) for folder in folders)):
+        labels = ["/".join(folder.parts[-length:]) for folder in folders]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(folder) for folder in folders]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -133,6 +142,7 @@ def read_run(folder: Path) -> RunRecord:
     steps, stops = _of_kind("step", events), _of_kind("stopped", events)
     return RunRecord(
         folder=folder,
+        label=folder.resolve().name,
         recipe=recipe,
         environment=_read_object(run.environment_file, problems),
         steps=steps,
@@ -233,6 +243,8 @@ def _reached_the_end(recipe: Json, steps: list[Json]) -> bool:
 
 def number(value: object) -> float | None:
     """A finite number, or None for everything else that JSON can hold."""
+    if isinstance(value, int) and abs(value) > _LARGEST:  # JSON has whole numbers of any length
+        return None
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 

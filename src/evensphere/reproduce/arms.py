@@ -70,9 +70,9 @@ LEVERS = {
     "gh-anchors-300": _lever("300 anchors", "anchors=300"),
     "gh-streaming": _lever("streaming pi", "population=streaming"),
     "gh-beta-0.9": _lever("beta 0.9 in both stages", "momentum=0.9"),
-    "gh-beta-0.99": _lever("beta 0.99 in both stages", "momentum=0.99"),
     "gh-update-1": _lever("pi recomputed in every epoch", "update_every=1 epoch"),
     # what these change comes before the first stage's end, so they are trained whole; the learning rate stays as it is
+    "gh-beta-0.99": Arm("GH, beta 0.99 in both stages", "gh", ("harmonizer.momentum=0.99",)),
     "gh-warm-up-0.25": Arm("GH, from a quarter on", "gh", ("harmonizer.warm_up=0.25",)),
     "gh-warm-up-0.75": Arm("GH, from three quarters on", "gh", ("harmonizer.warm_up=0.75",)),
     "gh-queue": _lever("2,048 past scores in Sinkhorn", "queue=2048"),
