@@ -6,13 +6,13 @@ Each loop makes two 224-pixel crops (8 to 100 % of the area, bicubic, antialiase
 batches of 64, with the same number of worker processes:
 
     evensphere      our Loader, images decoded from their files
-    cache, memory   our Loader, images decoded before and kept at the training resolution
     pillow          torchvision's ImageFolder and v2.RandomResizedCrop on Pillow images, into tensors
     decode_jpeg     torchvision.io.decode_jpeg and v2.RandomResizedCrop on tensors, where torchvision still has it
 
 The photos are those of FOLDER as they are, and mosaics of them of 480 and 1536 pixels: large images with as much detail
 in a pixel as photos have. Every round runs every loop once; the first round is a warm-up and does not count. A row says
-how many microseconds an image took, of the wall's clock and of all processes' CPU time, and how much that is of ours.
+how many microseconds an image took, of the wall's clock and of all processes' CPU time, and the ratio of its median to
+ours.
 
 With --cifar also the share of an epoch of cifar100-lt-small that is spent on getting batches.
 """

@@ -102,9 +102,10 @@ def costs(quick: bool) -> Iterator[dict[str, Any]]:
         for name, population in populations.items():
             kept = sum(tensor.nbytes for tensor in population.state_dict().values())
             kept += population.places.nbytes if isinstance(population, ExactPopulation) else 0
-            where = {"what": "cost", "way": name, "N": num_samples, "K": K, "B": B, "bytes": kept}
-            yield where | {"part": "step"} | _spread(steps[name], "s")
-            yield where | {"part": "estimate"} | _spread(estimates[name], "s")
+            where = {"kind": "cost", "way": name, "N": num_samples, "K": K, "B": B, "bytes": kept}
+            for part, seconds in (("step", steps[name]), ("estimate", estimates[name])):
+                what = f"{part}, {num_samples:,} images, {name}"
+                yield {"what": what} | where | {"part": part} | _spread(seconds, "s")
 
 
 def _take_in(population: Any, batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -142,7 +143,8 @@ def drifts(quick: bool) -> Iterator[dict[str, Any]]:
             for name, distance in _distances(World(drift, skew, seed, num_samples), epochs, num_samples).items():
                 distances.setdefault(name, []).append(distance)
         for name, values in distances.items():
-            where = {"what": "drift", "way": name, "drift": drift, "skew": skew}
+            what = f"{drift}, {skew} classes, {name}"
+            where = {"what": what, "kind": "drift", "way": name, "drift": drift, "skew": skew}
             yield where | sizes | _spread(values, "total variation")
 
 

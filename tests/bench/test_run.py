@@ -66,7 +66,6 @@ def test_the_rows_agree_with_each_other(lines: dict[str, dict[str, Any]]) -> Non
     assert {line["what"] for line in timed} >= {names.BARE, names.WITHOUT, names.EXACT, names.STREAMING, names.LOADER}
     assert all(0 < line["min"] <= line["median"] <= line["max"] for line in timed)
     assert lines[names.BARE]["ratio"] == 1
-    slowest = max(line["max"] for line in timed)
     for name in (names.WITHOUT, names.EXACT, names.STREAMING):
         bare, step = lines[names.BARE], lines[name]
         assert step["min"] / bare["max"] <= step["ratio_low"] <= step["ratio"] <= step["ratio_high"]
@@ -75,7 +74,6 @@ def test_the_rows_agree_with_each_other(lines: dict[str, dict[str, Any]]) -> Non
         assert (speed["min"], speed["max"]) == pytest.approx((32_000 / step["max"], 32_000 / step["min"]))
     assert lines[names.GH_PARTS_SHARE]["median"] > 0
     assert lines[names.BESIDE_SHARE]["max"] < 100
-    assert slowest < 2000
 
 
 def test_operations_are_those_of_the_step(lines: dict[str, dict[str, Any]]) -> None:

@@ -52,12 +52,12 @@ def test_a_signal_is_heard_and_nothing_else_happens(number: Signals) -> None:
 
 
 def test_a_second_signal_stops_at_once_unless_it_is_the_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ECHO", 0.2)
+    monkeypatch.setattr(module, "_ECHO", 1.0)
     with StopRequest() as stop:
         send(Signals.SIGTERM)
         send(Signals.SIGTERM)
         assert stop.asked() is Signals.SIGTERM
-        time.sleep(0.25)
+        time.sleep(1.1)
         with pytest.raises(Reached):
             send(Signals.SIGTERM)
     with StopRequest() as stop:

@@ -253,9 +253,10 @@ def test_an_export_that_is_not_the_encoder_is_removed(
 
 def test_outputs_that_are_no_numbers_are_not_the_encoders(stock: RunDir) -> None:
     subject = subject_of(stock.path)
-    for wrong in (float("nan"), float("inf")):
+    for number in (float("nan"), float("inf")):
+        wrong = torch.full_like(subject.features, number)
         with pytest.raises(BadExport, match="from the encoder's"):
-            check_outputs(subject, lambda x, wrong=wrong: torch.full_like(subject.features[: len(x)], wrong), "nobody")
+            check_outputs(subject, lambda pixels, wrong=wrong: wrong[: len(pixels)], "nobody")  # type: ignore[misc]
 
 
 def test_the_command_says_what_was_checked_and_how_to_use_it(stock: RunDir, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from evensphere.errors import InputError
 from evensphere.metrics import METRICS
 from evensphere.recipes import ARMS, RECIPES
 from evensphere.recipes.part import KINDS, Part, check, options_of
-from evensphere.recipes.recipe import Recipe, get_recipe
+from evensphere.recipes.recipe import Recipe, get_recipe, without_auto
 from evensphere.reproduce import SCALES, TABLES
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -139,7 +139,7 @@ def _part_refusal(kind: str, part: str, option: str, setting: str) -> str | None
         return None if option in options_of(kind, part) else f"{part} has no option {option}"
     try:
         set_on_folder = get_recipe("folder").set([f"{kind}={part}", setting])
-        check(kind, getattr(set_on_folder, kind) or Part(part))
+        check(kind, without_auto(getattr(set_on_folder, kind) or Part(part)))
     except InputError as error:
         return str(error)
     return None

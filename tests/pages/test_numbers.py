@@ -113,7 +113,7 @@ def _choosing_sizes() -> list[str]:
 
 
 def _choosing_pi() -> list[str]:
-    moving = [one for one in lines("population.jsonl") if one["what"] == "drift" and one["skew"] == "zipf"]
+    moving = [one for one in lines("population.jsonl") if one["kind"] == "drift" and one["skew"] == "zipf"]
     slow, still = ({one["way"]: one["median"] for one in moving if one["drift"] == kind} for kind in ("slow", "still"))
     paper = [slow[way] for way in ("exact float32 0.9", "exact float32 0.999")]
     others = [slow[way] for way in ("streaming 0.9", "streaming 0.97", "streaming 0.99", "exact float32 0.0")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.fake_runs import make_run, results, said
+from tests.report.fake_runs import Json, make_run, results, said
 
 from evensphere.report.arms import group_arms, main_metric, spread
 from evensphere.report.page import render_page
@@ -37,7 +37,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path: Path)
 
 
 def test_how_a_run_was_watched_and_kept_makes_no_arm(tmp_path: Path) -> None:
-    watched: list[dict[str, object]] = [
+    watched: list[Json] = [
         {"storage": "memory", "checkpoint_every": "1 epochs"},
         {"storage": "cache", "monitor": ["knn"], "snapshot_every": None},
         {"storage": "device", "keep_checkpoints": 5, "metrics": ["knn"], "evaluate_every": "3 epochs"},

@@ -39,6 +39,7 @@ def made_up(few: dict[str, list[float]], signal: dict[str, list[float]], arm: st
                 {
                     "run": run,
                     "recipe": "toys",
+                    "epochs": 5,
                     "arm": arm,
                     "seed": int(run[-1]),
                     "step": step,
@@ -120,7 +121,7 @@ def knowledge(**changes: float) -> dict[str, Any]:
 
 
 def with_knowledge(density: float, balanced: float) -> list[Line]:
-    lines = made_up(RISING, RISING)[:15]  # three seeds
+    lines = made_up(RISING, RISING, "base")[:15]  # three seeds
     for seed in range(3):
         last, control = lines[5 * seed + 4], dict(lines[5 * seed + 4])
         last["classes"] = knowledge(density=density + seed / 100)

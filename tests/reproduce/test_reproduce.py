@@ -95,7 +95,9 @@ def test_levers_share_the_pilots_runs_and_never_see_the_test_images() -> None:
     assert shared == {f"{arm}-seed{seed}" for arm in ("gh", "two-stage") for seed in range(3)}
     assert all(cell in pilot for cell in levers if cell.folder in shared), "with the same recipe"
     whole = {cell.arm for cell in levers if cell.branch is None}
-    assert whole == {"gh", "gh-warm-up-0.25", "gh-warm-up-0.75", "batch-128-gh"}, "what changes the first stage itself"
+    assert whole == {"gh", "gh-beta-0.99", "gh-warm-up-0.25", "gh-warm-up-0.75", "batch-128-gh"}, (
+        "what changes the first stage itself"
+    )
     lever = [cell for cell in levers if cell.arm.startswith("gh-") and cell.arm not in whole]
     assert all(cell.branch == f"gh-seed{cell.recipe.seed}" for cell in lever)
     assert get_table("levers").split == "validation"
@@ -111,6 +113,16 @@ def test_data_sets_of_every_skew_are_of_one_size(scale: str) -> None:
         options: dict[str, Any] = {"imbalance": 20, "largest": whole, "profile": "exp"} | cell.recipe.data.options
         sizes.append(sum(long_tail_counts(options["largest"], num_classes, options["imbalance"], options["profile"])))
     assert max(sizes) <= 1.04 * min(sizes)
+
+
+@pytest.mark.parametrize(("skew", "imbalance"), [("ir1", 1), ("ir10", 10), ("step", 97), ("gh", 100)])
+def test_a_skew_is_as_large_as_its_title_says(skew: str, imbalance: int) -> None:
+    cells = table_cells("skew", "small", seeds=1, data=None)
+    options = next(cell for cell in cells if cell.arm.partition("-")[0] == skew).recipe.data.options
+    largest = options.get("largest") or 450
+    counts = long_tail_counts(largest, 100, options["imbalance"], options.get("profile", "exp"))
+    assert max(counts) / min(counts) == pytest.approx(imbalance, rel=0.13)
+    assert str(imbalance) in ARMS[f"{skew}-gh" if skew != "gh" else skew].title or imbalance in (1, 100)
 
 
 def test_methods_share_the_pilots_runs_and_every_control_branches_off_its_own_first_stage() -> None:

@@ -169,7 +169,7 @@ def _settle(bench: Bench) -> None:
         region = torch.searchsorted((shares / shares.sum()).cumsum(0), (torch.arange(images) + 0.5) / images)
         scores = one_hot(region.clamp(max=regions - 1), regions).to(harmonizer.prior)
         harmonizer.population.update(torch.arange(images, device=scores.device), scores, warming_up=True)
-        harmonizer.prior = harmonizer.population.estimate().to(harmonizer.prior)
+        harmonizer.estimate_prior()
 
 
 # --- what is timed ----------------------------------------------------------------------------------------------------

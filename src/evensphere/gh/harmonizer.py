@@ -222,6 +222,11 @@ class Harmonizer(nn.Module):
         self.population.update(index, collective.gather(scores), warming_up=progress.step < warm_up)
         overdue = progress.step >= warm_up and not self._estimated  # the warm-up's last step was not taken
         if self.recomputes_prior(progress) or overdue:
+            self.estimate_prior()
+
+    def estimate_prior(self) -> None:
+        """Make pi anew of what the population statistics hold."""
+        if self.population is not None:
             self.prior = self.population.estimate().to(self.prior)
             self._estimated = True
 

@@ -91,7 +91,7 @@ def _choice_section(lines: Sequence[Line], pictures: Path) -> list[Block]:
     return [
         title,
         Paragraph(
-            f"{count(len(runs), 'run')} of {listing(sorted({run[0]['recipe'] for run in runs}))} "
+            f"{count(len(runs), 'run')} of {listing(sorted({_length(run[0]) for run in runs}))} "
             f"({listing(sorted({run[0]['arm'] for run in runs}))}), {count(sum(map(len, runs)), 'checkpoint')}. "
             "Signals are computed of training images without labels, accuracies on validation images; the numbers are "
             "Spearman's rank correlations of a signal and the accuracy of the few over a run's checkpoints, averaged "
@@ -117,8 +117,17 @@ def _choice_section(lines: Sequence[Line], pictures: Path) -> list[Block]:
 
 def by_run(lines: Sequence[Line]) -> list[Run]:
     """The lines of each run, by step."""
-    names = dict.fromkeys(line["run"] for line in lines)
-    return [[line for line in lines if line["run"] == name] for name in names]
+    runs = dict.fromkeys(run_of(line) for line in lines)
+    return [[line for line in lines if run_of(line) == run] for run in runs]
+
+
+def run_of(line: Line) -> tuple[str, str, int]:
+    """What tells a run from those of the same folder name, of another recipe or length."""
+    return str(line["run"]), str(line["recipe"]), int(line["epochs"])
+
+
+def _length(line: Line) -> str:
+    return f"{line['recipe']} with {line['epochs']} epochs"
 
 
 def rank_correlation(runs: Sequence[Run], signal: str, judge: str) -> Estimate | None:
@@ -242,28 +251,29 @@ def _knowledge_section(lines: Sequence[Line]) -> list[Block]:
     title = Heading(1, "What regions know of classes")
     if not ended:
         return [title, Paragraph("No finished run was measured yet.")]
-    tailed = [line for line in ended if line["arm"] != BALANCED]
-    balanced = [line for line in ended if line["arm"] == BALANCED]
+    # the control is of the arm base, so GH and learning rates are no part of the difference
+    tailed, balanced, harmonized = ([line for line in ended if line["arm"] == arm] for arm in ("base", BALANCED, "gh"))
     rows, knowing = [], []
     for key, name in _KNOWLEDGE:
         long_tailed = over_runs(_values(tailed, key), f"long-tailed/{key}")
         control = over_runs(_values(balanced, key), f"balanced/{key}")
         difference = _difference(tailed, balanced, key)
-        rows.append([name, _spell(long_tailed), _spell(control), _spell(difference)])
+        with_gh = over_runs(_values(harmonized, key), f"gh/{key}")
+        rows.append([name, _spell(long_tailed), _spell(control), _spell(difference), _spell(with_gh)])
         if key != "class_skew" and difference is not None and difference.low > 0:
             knowing.append(name)
     return [
         title,
         Paragraph(
-            f"The last checkpoints of {count(len(tailed), 'long-tailed run')} and, as a control, of "
+            f"The last checkpoints of {count(len(tailed), 'long-tailed run')} without GH and, as a control, of "
             f"{count(len(balanced), 'balanced one')}, whose classes are given the sizes that they have in the "
             "long-tailed set of the same seed: what shows there too is how hard or how spread the classes are, not "
             "how common. A correlation of 0 and a share of 1 time are no knowledge. Means over runs, 95 % intervals; "
             "the difference is paired by seed. Skews tell one set from another where long-tailed and balanced runs "
-            "differ."
+            f"differ. The last column is of {count(len(harmonized), 'long-tailed run')} with GH."
         ),
         Paragraph(_knowledge_verdict(knowing, tailed, balanced)),
-        Rows(["", "long-tailed", "balanced", "difference"], rows),
+        Rows(["", "long-tailed", "balanced", "difference", "long-tailed, GH"], rows),
     ]
 
 

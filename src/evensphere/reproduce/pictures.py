@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
 from evensphere.disk import atomic_write
 from evensphere.metrics.groups import GROUPS
@@ -233,7 +233,9 @@ def medians_picture(file: Path, panels: Medians, caption: str) -> Picture:
         axes.errorbar(medians, places, xerr=bars, fmt="o", color=_COLORS["gh"], capsize=3, markersize=5)
         if min(lows) > 0 and max(highs) > _WIDE * min(lows):
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_yticks(places, labels)

@@ -96,7 +96,9 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
         return []
     # seeds count from 0, so this many are asked for to get the last of them; the page says which are there
     seeds = max(cell.recipe.seed for cell in done) + 1
-    command = f"evensphere reproduce {table} --scale {scale} --seeds {seeds}"
+    targets = sorted({name for cell in done for name in RunDir(folder / cell.folder).transfer_files()})
+    to = [f"--to {name}=PATH" for name in targets] if table == "transfer" else []
+    command = " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *to])
     scores = scores_of(table, done, folder)
     return _titled(command, table, folder, page_of(table, command, scores, done, folder, mine))
 

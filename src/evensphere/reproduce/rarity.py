@@ -76,10 +76,9 @@ def measure(run: RunDir, data: str | None) -> dict[str, Any]:
     lists["density"] = density.argsort(stable=True)
     if recipe.arm == "gh":
         lists["region"] = _by_region(run, look, density)
-    balanced = _imbalance(recipe) == 1
     return {
         "run": run.path.name,
-        "arm": "balanced" if balanced else recipe.arm,
+        "arm": _arm_of(run),
         "seed": recipe.seed,
         "recipe": recipe.name,
         "epochs": recipe.epochs,
@@ -88,6 +87,11 @@ def measure(run: RunDir, data: str | None) -> dict[str, Any]:
         "shared_neighbours_percent": None if look.reliability is None else round(look.reliability, 2),
         "found": {name: _found(order, rare, labels[look.index]) for name, order in lists.items()},
     }
+
+
+def _arm_of(run: RunDir) -> str:
+    """What `reproduce` calls the run's arm."""
+    return run.path.resolve().name.rpartition("-seed")[0]
 
 
 def _found(order: Int64[Tensor, " m"], rare: Bool[Tensor, " n"], labels: Int64[Tensor, " n"]) -> dict[str, list[int]]:
@@ -134,8 +138,9 @@ def measure_all(runs: Sequence[Path], data: str | None, file: Path) -> None:
     known = {(line["scale"], line["run"]) for line in lines}
     for path in runs:
         run, name = RunDir.existing(path), (path.resolve().parent.name, path.resolve().name)
-        if not run.encoder_file.exists() or name in known:
-            typer.echo(f"{path}: {'known already' if name in known else 'not finished'}")
+        if not run.encoder_file.exists() or name in known or _arm_of(run) not in ARMS:
+            finished = "not finished" if not run.encoder_file.exists() else f"not one of the arms {', '.join(ARMS)}"
+            typer.echo(f"{path}: {'known already' if name in known else finished}")
             continue
         lines.append({"scale": name[0], **measure(run, data)})
         known.add(name)

@@ -7,6 +7,7 @@ table without runs is measured by one process while others wait.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,8 @@ def reproduce(
     _check_data(table, cells[0])
     targets = _targets(table, to, cells[0])
     work = _Work(table, scale, folder, targets, console)
-    command = " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *["--no-train"] * no_train])
+    options = [*["--no-train"] * no_train, *(f"--to {shlex.quote(one)}" for one in to)]
+    command = " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *options])
     make_folder(folder)
     if no_train:
         cells = [cell for cell in cells if work.needs_no_training(cell)]

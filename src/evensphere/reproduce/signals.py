@@ -40,7 +40,7 @@ from evensphere.metrics.signals import alignment, alpha_req, effective_rank, lid
 from evensphere.ops.draw import permutation
 from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe
-from evensphere.reproduce.choice import Line, read_signals
+from evensphere.reproduce.choice import Line, read_signals, run_of
 from evensphere.rundir import RunDir
 
 IMAGES = 5_000  # of the run's own that signals are computed of, at most
@@ -55,12 +55,13 @@ def measure(folders: Sequence[Path], out: Path, data: str | None = None) -> list
     folders: of runs, or of folders of runs; unfinished runs are passed over. data: where their images lie now.
     """
     known = read_signals(out)
-    done = {(line["run"], line["step"]) for line in known}
+    done = {(run_of(line), line["step"]) for line in known}
     make_folder(out.parent)
     for run in _finished(folders):
-        recipe = run.read_recipe()
-        kept = [step for step in run.checkpoint_steps() if step % recipe["resolved"]["steps_per_epoch"] == 0]
-        left = [step for step in kept if (run.path.name, step) not in done]
+        recipe = Recipe.from_json(run.read_recipe())
+        kept = [step for step in run.checkpoint_steps() if step % recipe.resolved["steps_per_epoch"] == 0]
+        mine = run_of(_named(run, recipe))
+        left = [step for step in kept if (mine, step) not in done]
         if not left:
             continue
         revisited = Revisited(run, () if data is None else (data,), IMAGES)
@@ -86,12 +87,15 @@ def _finished(folders: Sequence[Path]) -> Iterator[RunDir]:
         yield from (run for run in map(RunDir, inside) if run.encoder_file.exists())
 
 
+def _named(run: RunDir, recipe: Recipe) -> Line:
+    return {"run": run.path.name, "recipe": recipe.name, "epochs": recipe.size.epochs}
+
+
 def _measure(revisited: Revisited, step: int, last: bool) -> Line:
     seen = revisited.at(step)
     recipe, counts = revisited.recipe, _tail_counts(revisited)
     line = {
-        "run": revisited.run.path.name,
-        "recipe": recipe.name,
+        **_named(revisited.run, recipe),
         "arm": revisited.run.path.name.rpartition("-seed")[0] or recipe.arm,
         "seed": recipe.seed,
         "step": step,

@@ -23,6 +23,8 @@ from evensphere.rundir import RunDir
 
 T = TypeVar("T")
 
+_ELSEWHERE = ("clusters", "finetune", "scratch")  # what tables of measures add to a run's scores
+
 
 def table_page(
     table: str, command: str, scores: Sequence[Score], done: Sequence[Cell], folder: Path, pictures: Path
@@ -83,6 +85,8 @@ def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence
     words = f"Accuracy in % on {split} images; std is that of the three group means (ddof 0)."
     blocks: list[Block] = [Heading(1, command), Paragraph(f"{seeds_of(scores)} {words} {PAIRED}"), *pictures]
     for metric, title in METRICS.items():
+        if metric.startswith(_ELSEWHERE):
+            continue
         mine = [score for score in scores if score.metric == metric]
         columns: dict[str, Column] = {column: (metric, column) for column in COLUMNS}
         if mine:
@@ -96,9 +100,14 @@ def tables(table: str, command: str, scores: Sequence[Score], pictures: Sequence
 
 
 def _minutes(scores: Sequence[Score]) -> list[Score]:
-    """How long each cell took to train, as if it were a column. Only of a GPU, which has a name: two CPUs with as many
-    cores may be twice as fast as each other."""
-    one_each = [score for score in scores if score.column == "average" and not score.device.startswith("CPU")]
+    """How long each cell took to train, as if it were a column. Not of an arm that shares a first stage, which trained
+    half of the run; and only of a GPU, which has a name: two CPUs with as many cores may be twice as fast as each
+    other."""
+    one_each = [
+        score
+        for score in scores
+        if score.column == "average" and not score.device.startswith("CPU") and ARMS[score.arm].branch is None
+    ]
     return [
         score._replace(column="minutes", value=score.seconds / 60) for score in one_each if score.seconds is not None
     ]
