@@ -192,3 +192,10 @@ def test_a_copy_holds_no_pixels_and_workers_read_the_same(tmp_path: Path) -> Non
     for (_, one), (_, other) in zip(*runs, strict=True):
         assert one.index.equal(other.index)
         assert all(a.equal(b) for a, b in zip(one.images, other.images, strict=True))
+
+
+def test_labels_beside_arrays_of_several_parts_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", train_images=pixels(4, 8, 9), test_images=pixels(2, 8, 9))
+    labels = saved(tmp_path, np.arange(4), "y.npy")
+    with pytest.raises(InputError, match="arrays for each part"):
+        array(tmp_path / "x.npz", labels=str(labels))

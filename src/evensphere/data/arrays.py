@@ -52,6 +52,11 @@ def array(
     file = Path(path).expanduser()
     arrays = _load(file, memory_mapped)
     if labels is not None:
+        if not {name.lower() for name in arrays} & set(_IMAGES):
+            raise InputError(
+                f"labels = {labels} was given, and {path} has arrays for each part; keep each part's labels beside its "
+                "images, as train_labels and so on."
+            )
         arrays |= {"labels": _load_npy(Path(labels).expanduser(), mapped=False)}
     parts = {
         part: (images, _label_row(str(path), found, images.shape[0] if images.ndim else 0))
