@@ -11,7 +11,18 @@ import torch
 
 from evensphere.recipes.recipe import get_recipe
 from evensphere.recipes.run import train
-from evensphere.reproduce.rarity import BUDGETS, FILE, estimate, lift, measure, measure_all, rarity_section, read_lines
+from evensphere.reproduce.rarity import (
+    BUDGETS,
+    FILE,
+    _found,
+    estimate,
+    lift,
+    measure,
+    measure_all,
+    rarity_section,
+    read_lines,
+    smallest_first,
+)
 from evensphere.reproduce.speed import speed_section
 from evensphere.rundir import RunDir
 
@@ -44,6 +55,29 @@ def page_of(lines: list[dict[str, Any]], archive: Path) -> str:
 def test_lift_is_precision_over_chance() -> None:
     assert lift(line("base", 0, 20), "density", 200) == pytest.approx(2.0)
     assert lift(line("base", 0, 20), "density", 400) == pytest.approx(1.0)
+
+
+def test_images_of_the_smallest_regions_come_first_and_of_these_the_sparsest() -> None:
+    size, density = torch.tensor([0.5, 0.1, 0.1, 0.3]), torch.tensor([-2.0, 3.0, 1.0, -1.0])
+    assert smallest_first(size, density).tolist() == [2, 1, 3, 0]
+
+
+def test_what_is_found_is_counted_up_to_each_budget() -> None:
+    order, labels = torch.arange(500), torch.arange(500) % 10
+    rare = (labels == 3) | (labels == 7)
+    found = _found(order, rare, labels)
+    assert found == {str(budget): [budget // 5, 2] for budget in BUDGETS}
+    assert _found(order.flip(0), rare & (order < 10), labels)["25"] == [0, 0], "the first of the list count"
+
+
+def test_a_run_of_another_arm_is_passed_over(tmp_path: Path) -> None:
+    for name in ("bcl-base-seed0", "gh-weight-3-seed1"):
+        run = RunDir(tmp_path / name)
+        run.create()
+        run.write_json(run.recipe_file, {})
+        run.encoder_file.touch()
+        measure_all([run.path], None, tmp_path / FILE)
+    assert not (tmp_path / FILE).exists() or not read_lines(tmp_path / FILE)
 
 
 def test_the_interval_is_students() -> None:

@@ -14,7 +14,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +30,7 @@ from evensphere.data import SOURCES
 from evensphere.data.kinds import CARD
 from evensphere.data.partition import Division, divide
 from evensphere.data.source import Source, Splits, take
-from evensphere.disk import atomic_write, make_folder, remove
+from evensphere.disk import DiskError, atomic_write, make_folder, remove
 from evensphere.errors import InputError
 from evensphere.untrusted import IMAGES, RESULTS, read_bytes, read_json
 
@@ -71,41 +72,37 @@ def write_split(
     assert labels is not None
     assert pool.class_names is not None
     parts = divide(labels, len(pool.class_names), division, pool.groups())
-    _create(out)
-    try:
-        return _write(source, options, splits, division, out, parts)
-    except BaseException:  # a full disk, an interrupt: the same command must find an empty folder again
-        for file in (*(out / f"{name}.txt" for name in parts), out / "counts.png"):
-            remove(file)
-        raise
-
-
-def _write(
-    source: str, options: Mapping[str, Any], splits: Splits, division: Division, out: Path, parts: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    pool = whole_of(splits)
-    labels = pool.labels()
-    assert labels is not None
-    assert pool.class_names is not None
     kept = {name: part for name, part in held_apart(splits, pool).items() if name not in parts}
-    lists = {name: _write_list(out / f"{name}.txt", pool, labels, numbers) for name, numbers in parts.items()}
+    _create(out)
     there = out.resolve()
-    card = {
-        "format": 1,
-        "made_by": f"evensphere {__version__}",
-        "source": {
-            "name": source,
-            "options": _moved(source, options, lambda path: os.path.relpath(Path(path).expanduser(), there)),
-        },
-        "division": asdict(division),
-        "classes": list(pool.class_names),
-        "group_rule": splits.group_rule,
-        "lists": lists,
-        _OFFICIAL: {name: len(part) for name, part in kept.items()},
-    }
-    draw_counts(card, out / "counts.png")
-    atomic_write(out / CARD, json.dumps(card, indent=2) + "\n")  # last: from here on the folder is a split
+    with _all_or_none([*(out / f"{name}.txt" for name in parts), out / "counts.png"]):
+        lists = {name: _write_list(out / f"{name}.txt", pool, labels, numbers) for name, numbers in parts.items()}
+        moved = _moved(source, options, lambda path: os.path.relpath(Path(path).expanduser(), there))
+        card = {
+            "format": 1,
+            "made_by": f"evensphere {__version__}",
+            "source": {"name": source, "options": moved},
+            "division": asdict(division),
+            "classes": list(pool.class_names),
+            "group_rule": splits.group_rule,
+            "lists": lists,
+            _OFFICIAL: {name: len(part) for name, part in kept.items()},
+        }
+        draw_counts(card, out / "counts.png")
+        atomic_write(out / CARD, json.dumps(card, indent=2) + "\n")  # last: from here on the folder is a split
     return card
+
+
+@contextmanager
+def _all_or_none(files: Sequence[Path]) -> Iterator[None]:
+    """What is written inside goes again if not all of it was, so that the same command finds an empty folder."""
+    try:
+        yield
+    except BaseException:  # a full disk, an interrupt
+        for file in files:
+            with suppress(DiskError):
+                remove(file)
+        raise
 
 
 def _create(out: Path) -> None:

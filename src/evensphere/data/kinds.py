@@ -14,7 +14,7 @@ _BY_ENDING = {
     **dict.fromkeys((".zip", *TARS), "archive"),
     **dict.fromkeys((".npy", ".npz"), "array"),
 }
-VALIDATION_NAMES = ("val", "validation", "valid", "dev")  # what people call that part, everywhere
+VALIDATION_NAMES = ("validation", "val", "valid", "dev")  # what people call that part, the usual name first
 CARD = "card.json"  # of `evensphere split`
 _HUB_FILES = ("dataset_dict.json", "dataset_info.json")  # of `datasets.save_to_disk`
 

@@ -24,7 +24,7 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from scipy import stats
 from torch import Tensor, nn
 
@@ -127,7 +127,11 @@ def _by_region(run: RunDir, look: Look, density: Tensor) -> Int64[Tensor, " n"]:
     assert isinstance(harmonizer, Harmonizer)
     network = nn.Sequential(method.encoder, projector_of(method))
     embedding = embed(look.source, network, training.views).features
-    size = harmonizer.prior[anchor_scores((embedding,), harmonizer.anchors)[0].argmax(1)]
+    return smallest_first(harmonizer.prior[anchor_scores((embedding,), harmonizer.anchors)[0].argmax(1)], density)
+
+
+def smallest_first(size: Float[Tensor, " n"], density: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """The images by the size of their region, and within one size by density."""
     order = density.argsort(stable=True)
     return order[size[order].argsort(stable=True)]
 
