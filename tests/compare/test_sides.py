@@ -43,6 +43,14 @@ def test_other_data_and_another_method_at_once_are_refused(tmp_path: Path) -> No
     assert "the data is what is compared" in caution
 
 
+def test_where_images_were_kept_is_no_second_difference(tmp_path: Path) -> None:
+    balanced = {"name": "digits", "options": {"imbalance": 1}}
+    a, b = run(tmp_path, "a", data=balanced, storage="files"), run(tmp_path, "b", storage="memory")
+    cautions = two_sides([a, b]).cautions
+    assert "the data is what is compared" in cautions[0]
+    assert "decoded its images once" in cautions[1]
+
+
 def test_data_that_lies_elsewhere_is_the_same_data(tmp_path: Path) -> None:
     here = {"name": "folder", "options": {"path": "here"}}
     a, b = run(tmp_path, "a", data=here), run(tmp_path, "b", "base", data={**here, "options": {"path": "there"}})

@@ -199,3 +199,18 @@ def test_labels_beside_arrays_of_several_parts_are_refused(tmp_path: Path) -> No
     labels = saved(tmp_path, np.arange(4), "y.npy")
     with pytest.raises(InputError, match="arrays for each part"):
         array(tmp_path / "x.npz", labels=str(labels))
+
+
+def test_the_usual_name_of_a_part_comes_first(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {name: pixels(n, 8, 9) for name, n in (("train", 4), ("validation", 3), ("dev", 2))}
+    images = {f"{name}_images": one for name, one in parts.items()}
+    labels = {f"{name}_labels": np.arange(len(one)) % 2 for name, one in parts.items()}
+    np.savez(tmp_path / "x.npz", **images, **labels)  # type: ignore[arg-type]
+    splits = array(tmp_path / "x.npz")
+    assert splits.test is not None
+    assert len(splits.test) == 3
+
+
+def test_minus_one_is_no_class(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=pixels(8, 8, 9), labels=np.array([0, 1, -1, 0, 1, 0, 1, -1]))
+    assert array(tmp_path / "x.npz").pretrain.labels() is None

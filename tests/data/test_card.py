@@ -77,6 +77,13 @@ def test_a_split_that_failed_can_be_tried_again(tmp_path: Path, monkeypatch: pyt
     assert split(made(tmp_path)).train_counts() == [20, 30, 10]
 
 
+def test_a_split_cannot_be_split(tmp_path: Path) -> None:
+    here = str(made(tmp_path))
+    with pytest.raises(InputError, match="is a split already"):
+        write_split("split", {"path": here}, split(here), Division(), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_the_sources_own_test_images_are_kept(tmp_path: Path) -> None:
     class_folders(tmp_path / "images" / "train", ant=9, bee=9)
     class_folders(tmp_path / "images" / "test", ant=2, bee=1)

@@ -55,6 +55,12 @@ def test_a_folder_with_a_files_ending_is_a_folder(tmp_path: Path) -> None:
     assert kind_of(str(tmp_path / "photos.zip")) == "folder"
 
 
+def test_brackets_in_a_path_make_no_pattern_of_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "[2024]").mkdir()
+    (file := tmp_path / "[2024]" / "photos.tar").touch()
+    assert kind_of(str(file)) == "archive"
+
+
 def test_telling_needs_no_torch() -> None:
     code = "import sys, evensphere.data.kinds; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

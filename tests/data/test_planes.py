@@ -245,6 +245,36 @@ def test_headers_tell_the_channels_that_pillow_does_not_show(
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compression": "zlib"}, {"ome": True}],
+    ids=["plain", "deflated", "ome"],
+)
+@pytest.mark.parametrize("pages", [1, 2])
+def test_colours_in_planes_are_those_in_pixels(
+    tmp_path: Path, pages: int, options: dict[str, Any], dtype: Any, bits: int
+) -> None:
+    values = numbers(pages, 6, 5, 3, dtype=dtype)
+    for name, written, config in (("a", np.moveaxis(values, 3, 1), "separate"), ("b", values, "contig")):
+        file = tmp_path / f"{name}.tif"
+        tifffile.imwrite(file, written if pages > 1 else written[0], photometric="rgb", planarconfig=config, **options)
+    if dtype == np.uint16 and bits == 8 and pages > 1 and options == {}:
+        assert decode(tmp_path / "a.tif", 3, bits).shape == (3, 6, 5)
+    expected = torch.from_numpy(values[0].astype(np.float64)).permute(2, 0, 1) / np.iinfo(dtype).max
+    found = decode(tmp_path / "a.tif", 3, bits).double() / (255 if bits == 8 else 1)
+    assert torch.allclose(found, expected, atol=0.003)
+
+
+def test_damage_behind_the_first_page_is_not_looked_at(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(whole := tmp_path / "whole.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "cut.tif").write_bytes(whole.read_bytes()[:-40])
+    assert count_channels(tmp_path / "cut.tif") == 3
+    assert decode(tmp_path / "cut.tif", 3)[:, 0, 0].tolist() == [255, 0, 0]
+
+
 def test_of_pages_that_are_no_channels_the_first_is_the_picture(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -35,6 +35,7 @@ PHOTOS = 448 * 597 * 3  # bytes of one
         ("files", 10, SERVER, "files"),
         ("device", 10, SERVER, "device"),
         ("device", 50_000 * PHOTOS, LAPTOP, "files"),
+        ("device", 150_000 * PHOTOS, SERVER, "memory"),
     ],
 )
 def test_by_size_and_free_room(wanted: str, needed: int, room: Room, expected: str) -> None:

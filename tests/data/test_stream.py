@@ -165,7 +165,7 @@ def test_workers_change_nothing_and_unreadable_images_are_left_out(stream: Strea
     runs = []
     for workers in (0, 1, 2):
         loader = StreamLoader(stream, 5, VIEWS, seed=0, workers=workers)
-        assert loader.steps_per_epoch == 5
+        assert loader.steps_per_epoch == 4, "whole batches only"
         runs.append([batch for _, batch in loader.batches(3, 11)])
         assert list(loader.skipped.values()) == ["not an image, or of a kind Pillow cannot read"]
     for batches in zip(*runs, strict=True):
@@ -173,13 +173,21 @@ def test_workers_change_nothing_and_unreadable_images_are_left_out(stream: Strea
             assert torch.equal(batch.index, batches[0].index)
             assert all(torch.equal(a, b) for a, b in zip(batch.images, batches[0].images, strict=True))
             assert [view.shape for view in batch.images] == [(len(batch.index), 3, 8, 8)] * 2
-    assert [len(batch.index) for batch in runs[0][:2]] in ([5, 3], [4, 3], [5, 2])
+    assert sorted(len(batch.index) for batch in runs[0])[:2] in ([4, 4], [4, 5], [5, 5])
+
+
+def test_a_small_last_batch_with_an_unreadable_image_stops_nothing(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", cat=12)
+    for i in range(2):
+        (tmp_path / "images" / "cat" / f"{i}.png").write_bytes(b"no image")
+    loader = StreamLoader(tar_shards(tmp_path), 5, VIEWS, seed=0, workers=0)
+    assert len(list(loader.batches(0, 40))) == 40, "whichever images an epoch ends with"
 
 
 def test_views_are_addressed_by_the_place_in_the_epoch(stream: Stream) -> None:
     """The crops are those that the views cut for that place, of the image that the epoch has there."""
     loader = StreamLoader(stream, 5, VIEWS, seed=2, workers=0)
-    _, batch = list(loader.batches(0, 7))[-1]  # the second of the second epoch
+    _, batch = list(loader.batches(0, 6))[-1]  # the second of the second epoch
     samples = list(stream.epoch(2, 1))
     arrived = Arrived("epoch", dict(enumerate(samples)), 3)
     assert set(batch.index.tolist()) <= {5, 6, 7, 8, 9}

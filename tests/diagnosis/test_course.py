@@ -55,6 +55,15 @@ def test_a_loss_that_does_not_go_down() -> None:
     assert loss_course(steps(FALLING[:10]), 10, "simclr") is None, "ten steps are no course"
 
 
+def test_of_a_run_in_stages_the_last_is_judged() -> None:
+    base = [event | {"stage": "base"} for event in steps([5 - i / 100 for i in range(100)])]
+    last = [event | {"stage": "distillation", "step": 100 + event["step"]} for event in steps([1.0] * 50 + [1.1] * 50)]
+    found = loss_course([*base, *last], 10, "simclr")
+    assert found is not None
+    assert found.level == "alarm"
+    assert found.numbers["first_tenth"] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("method", ["moco", "dino"])
 def test_a_loss_that_may_rise_is_no_alarm(method: str) -> None:
     rising, falling = (loss_course(steps(losses), 10, method) for losses in (FALLING[::-1], FALLING))

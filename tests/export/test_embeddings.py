@@ -87,6 +87,22 @@ def test_other_images_and_unreadable_ones(run: RunDir, tmp_path: Path) -> None:
     assert not (tmp_path / "e.skipped.csv").exists(), "what another time left is gone"
 
 
+def test_nothing_of_the_users_is_written_over(run: RunDir, tmp_path: Path) -> None:
+    pictures(tmp_path / "photos", 2)
+    table = tmp_path / "photos.csv"
+    table.write_text("path\n" + "".join(f"{file.relative_to(tmp_path)}\n" for file in tmp_path.rglob("*.png")))
+    before = table.read_bytes()
+    with pytest.raises(InputError, match="would be written over"):
+        embed(run.path, tmp_path / "photos.npy", [str(table)])
+    np.save(images := tmp_path / "x.npy", np.zeros((3, 32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match="the images themselves"):
+        embed(run.path, images, [str(images)])
+    assert table.read_bytes() == before
+    assert np.load(images).shape == (3, 32, 32, 3)
+    for _ in range(2):  # what was written before may be written again
+        embed(run.path, tmp_path / "e.npy", [str(table)])
+
+
 def test_one_image_has_no_density(run: RunDir, tmp_path: Path) -> None:
     two = pictures(tmp_path / "two", count=2)
     next(two.rglob("*.png")).write_bytes(b"torn")

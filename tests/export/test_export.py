@@ -18,6 +18,7 @@ from evensphere import export_encoder
 from evensphere.cli.main import app
 from evensphere.errors import InputError
 from evensphere.export import export as exporting
+from evensphere.export import hugging_face
 from evensphere.export.checks import BadExport, Exported, check_outputs
 from evensphere.export.subject import Subject, subject_of
 from evensphere.rundir import RunDir
@@ -164,6 +165,13 @@ def test_hugging_face_reads_the_folder(stock: RunDir, tmp_path: Path) -> None:
         assert model(pixel_values=subject.pixels).pooler_output.flatten(1).shape == (6, 512)
     recipe = json.loads((tmp_path / "hf" / "evensphere.json").read_text())["run"]
     assert "path" not in recipe["data"]["options"], "where things lie on a machine is nobody's business"
+
+
+def test_what_an_earlier_export_knew_of_pixels_goes(stock: RunDir, tmp_path: Path) -> None:
+    export_encoder(stock.path, "huggingface", tmp_path / "hf")
+    (tmp_path / "hf" / "preprocessor_config.json").write_text("{}")
+    hugging_face._write(tmp_path / "hf", {"config.json": {}}, {})
+    assert not (tmp_path / "hf" / "preprocessor_config.json").exists()
 
 
 def test_hugging_face_takes_resnets_of_any_width(tmp_path: Path) -> None:

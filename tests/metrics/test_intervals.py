@@ -138,6 +138,17 @@ def test_images_that_all_moved_alike_are_not_certain() -> None:
     assert got.high - got.low > 0.9, "three images say little"
 
 
+def test_seeds_that_agree_by_chance_are_not_certain() -> None:
+    labels = np.repeat(np.arange(3), 10)
+    first, second = labels.copy(), labels.copy()
+    second[[0, 10, 20]] = (second[[0, 10, 20]] + 1) % 3
+    pair = paired(first, second, labels, of=[0, 1, 2])
+    assert pair is not None
+    got = paired_interval([pair, pair], same_images=False)
+    assert got.estimate == pytest.approx(0.1)
+    assert got.high - got.low > 0.15
+
+
 def test_other_images_too_are_no_more_certain_than_other_seeds_alone() -> None:
     generator = np.random.default_rng(0)
     for _ in range(50):

@@ -39,11 +39,11 @@ BALANCED = ("pilot", "balanced", "base")
 
 def _readme() -> list[str]:
     gh = contrast(*GH)
-    return [f"it costs a little ({gh.points} in average against the proper control, {gh.seeds} seeds)"]
+    return [f"it costs a little ({gh.points} on average against the proper control, {gh.seeds} seeds)"]
 
 
 def _index() -> list[str]:
-    return [f"it costs a little: {contrast(*GH).points} in average against the proper control"]
+    return [f"it costs a little: {contrast(*GH).points} on average against the proper control"]
 
 
 def _comparison() -> list[str]:

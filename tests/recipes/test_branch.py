@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evensphere.diagnosis.look import Revisited
 from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.errors import InputError
 from evensphere.recipes.recipe import Recipe, get_recipe
@@ -88,6 +89,26 @@ def test_a_branch_with_other_anchors_resumes_exactly(precision: str, tmp_path: P
     train(recipe, stopped.path, resume=True)
     assert stopped.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
     assert stopped.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+
+
+def test_a_branch_with_past_scores_can_be_looked_at(first: RunDir, tmp_path: Path) -> None:
+    branch = RunDir(train(tiny("gh", "harmonizer.queue=50"), tmp_path / "branch", branch=first.path))
+    assert min(branch.checkpoint_steps()) == 12
+    assert Revisited(branch, most=50).at(12).embeddings is not None, "the first checkpoint is whole"
+
+
+def test_another_floor_is_that_of_the_whole_run(first: RunDir, tmp_path: Path) -> None:
+    recipe = tiny("gh", "harmonizer.floor=100")
+    whole = RunDir(train(recipe, tmp_path / "whole"))
+    branch = RunDir(train(recipe, tmp_path / "branch", branch=first.path))
+    assert branch.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+    priors = [read_checkpoint(run, 12)["model"]["harmonizer.prior"] for run in (whole, branch)]
+    assert torch.equal(*priors)
+
+
+def test_how_sinkhorn_went_is_not_handed_down(first: RunDir, tmp_path: Path) -> None:
+    branch = RunDir(train(tiny("gh", "harmonizer.max_iterations=3"), tmp_path / "branch", branch=first.path))
+    assert "pace" not in read_checkpoint(branch, 12)["model"]["harmonizer._extra_state"]
 
 
 @pytest.mark.parametrize(

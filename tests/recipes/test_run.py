@@ -345,6 +345,7 @@ def test_sizes_follow_from_the_data() -> None:
     [
         ("backbone=resnet50", "backbone.stem"),
         ("schedule=plain", "schedule.learning_rate"),
+        ("schedule=two-stage", "schedule.middle"),
         ("views=photos-asymmetric", "views.size"),
     ],
 )
@@ -352,12 +353,26 @@ def test_another_part_leaves_to_the_data_what_the_first_one_left(part: str, opti
     source = ArraySource("zeros", torch.zeros(5000, 1, 80, 100, dtype=torch.uint8))
     recipe, (kind, name) = get_recipe("folder").set([part]), option.split(".")
     assert getattr(recipe, kind).options[name] == "auto"
-    assert getattr(with_sizes(recipe, source), kind).options[name] in ("imagenet", 0.25, 80)
+    assert getattr(with_sizes(recipe, source), kind).options[name] in ("imagenet", 0.25, 0.15, 80)
+    if kind == "schedule":
+        arms = [get_recipe("folder", arm).set([part]).schedule for arm in ("base", "gh")]
+        assert arms[0].options == arms[1].options, "whichever arm was changed"
 
 
 def test_a_machine_without_git_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert RunDir(train(tiny(), tmp_path / "run")).read_environment()["revision"] is None
+
+
+def test_a_wish_that_could_not_be_fulfilled_is_no_obstacle_to_going_on(tmp_path: Path) -> None:
+    recipe = tiny().set(["storage=cache"])  # of an array, which is in memory already
+    run = RunDir(train(recipe, tmp_path / "run"))
+    assert run.read_recipe()["storage"] == "memory"
+    run.encoder_file.unlink()
+    train(recipe, run.path, resume=True)
+    assert run.encoder_file.exists()
+    with pytest.raises(InputError, match="storage=memory, and files was given"):
+        train(recipe.set(["storage=files"]), run.path, resume=True)
 
 
 def test_no_metric_is_one_sentence(finished: RunDir, tmp_path: Path) -> None:

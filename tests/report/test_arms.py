@@ -51,6 +51,14 @@ def test_how_a_run_was_watched_and_kept_makes_no_arm(tmp_path: Path) -> None:
     assert labels == ["with GH, storage=decoded once", "with GH, storage=files"]
 
 
+def test_how_the_path_was_typed_makes_no_arm(tmp_path: Path) -> None:
+    for seed, path in enumerate(("photos", "./photos/", "/elsewhere/photos")):
+        make_run(tmp_path / str(seed), seed=seed, data={"name": "folder", "options": {"path": path}})
+    assert len(group_arms(read_runs(sorted(tmp_path.iterdir())))) == 1
+    make_run(tmp_path / "3", seed=3, data={"name": "folder", "options": {"path": ["photos", "others"]}})
+    assert len(group_arms(read_runs(sorted(tmp_path.iterdir())))) == 2
+
+
 def test_an_option_of_a_later_version_makes_no_arm(tmp_path: Path) -> None:
     make_run(tmp_path / "old", seed=0, eval_json=results(40))
     make_run(tmp_path / "new", seed=1, eval_json=results(41), method={"name": "simclr", "options": {"later": None}})

@@ -48,7 +48,7 @@ def test_without_labels_and_regions_density_is_left(run: Path) -> None:
     make_map(run, labels=False, regions=False)
     html = write_report(run).read_text()
     assert [one["by"] for one in drawn(html)[0]["colourings"]] == ["density"]
-    assert "Without GH there are no regions" in html
+    assert "No regions are known here" in html
     assert "Images of the smallest and the largest regions" not in html
 
 

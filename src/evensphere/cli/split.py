@@ -33,7 +33,9 @@ def run(
     shuffle_classes: Annotated[
         bool, typer.Option("--shuffle-classes", help="Deal the profile's counts out to the classes in random order.")
     ] = False,
-    validation: Annotated[float, typer.Option(help="Held out: images of each class, or a share below 1.")] = 0,
+    validation: Annotated[
+        float, typer.Option(help="Held out of what --test leaves: images of each class, or a share below 1.")
+    ] = 0,
     test: Annotated[float, typer.Option(help="The same, for testing; 0 keeps the source's own test images.")] = 0,
     few_shot: Annotated[
         list[int] | None, typer.Option(help="A probe with so many images of each class; repeat for several.")

@@ -18,7 +18,7 @@ _ALONGSIDE = {
     "epochs": "one side was trained for longer",
     "batch_size": "the batches differ too",
     "precision": "the precision differs too",
-    "storage": "one side decoded its images once, smaller, and the other each time at full size",
+    "storage": "one side decoded its images once, perhaps smaller, and the other each time at full size",
 }
 
 
@@ -108,14 +108,15 @@ def _confounding(differing: dict[str, tuple[Any, Any]], a: Arm, b: Arm) -> list[
     parts = {field.split(".")[0] for field in differing} - {"name"}
     others = parts - {"data", "images"}
     other_data = _other_data(differing, a.runs[0], b.runs[0])
-    if other_data and others:
+    chosen = others - {"storage"}  # which "auto" decides by the images and the machine
+    if other_data and chosen:
         raise InputError(
-            f"The two sides were pretrained on different images ({other_data}) and differ in {listing(sorted(others))} "
+            f"The two sides were pretrained on different images ({other_data}) and differ in {listing(sorted(chosen))} "
             "too, so nobody could say what a difference came from; compare runs on the same images."
         )
     cautions = [f"pretrained on different images ({other_data}): the data is what is compared"] if other_data else []
     rest = others - set(_ALONGSIDE)
-    return cautions + [said for part, said in _ALONGSIDE.items() if part in others and rest]
+    return cautions + [said for part, said in _ALONGSIDE.items() if part in others and (rest or other_data)]
 
 
 def _other_data(differing: dict[str, tuple[Any, Any]], first: RunRecord, second: RunRecord) -> str:

@@ -176,7 +176,7 @@ def _channels_first(images: Array, layout: Layout) -> Array:
 
 
 def _label_row(name: str, labels: Array | None, count: int) -> Array | None:
-    """The labels as [N]; some keep them as [N, 1]."""
+    """The labels as [N]; some keep them as [N, 1]. None where an image has none, which the number -1 stands for."""
     if labels is None:
         return None
     row = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -186,7 +186,7 @@ def _label_row(name: str, labels: Array | None, count: int) -> Array | None:
         )
     if len(row) != count:
         raise InputError(f"{name} has {count} images and {len(row)} labels; give one label for each image.")
-    return row
+    return None if row.dtype.kind == "i" and (row < 0).any() else row
 
 
 def _classes(labels: Array | None) -> Array | None:
@@ -247,7 +247,7 @@ def _by_part(name: str, arrays: Mapping[str, Array]) -> dict[str, tuple[Array, A
     parts = {}
     for part, spellings in _PARTS.items():
         for spelling in spellings:
-            if (images := pick(_IMAGES, spelling)) is not None:
+            if part not in parts and (images := pick(_IMAGES, spelling)) is not None:
                 parts[part] = (images, pick(_LABELS, spelling))
     if "train" not in parts:
         raise InputError(

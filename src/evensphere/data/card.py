@@ -67,6 +67,8 @@ def write_split(
         to it. out: a new or empty folder.
     Raises InputError where the source has no labels, a class has too few images, or `out` cannot be used.
     """
+    if source == "split":
+        raise InputError(f"{options.get('path')} is a split already; divide the collection that it was made of.")
     pool = whole_of(splits)
     labels = pool.labels()
     assert labels is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +31,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of dirt, too, and is not to print it
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_DESCRIPTION, _SAMPLES_PER_PIXEL = 270, 277  # TIFF's tags
+_BITS, _DESCRIPTION, _SAMPLES_PER_PIXEL, _PLANAR = 258, 270, 277, 284  # TIFF's tags
 
 EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to those who check types at run time
 
@@ -93,7 +94,7 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
                 raise UnreadableImage(
                     f"16-bit colour in a {image.format} file is read with 8 bits only; save it as TIFF, or set bits=8"
                 )
-            if pillow_first and _pages_are_channels(image):  # of which Pillow would show the first
+            if pillow_first and (_pages_are_channels(image) or _are_deep_planes(image)):
                 found = planes.read_planes(file)
                 if found is not None and found.values.shape[2] > 1:
                     return planes.with_bits(planes.fit(found, channels), bits)
@@ -107,11 +108,22 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
 
 
 def _pages_are_channels(image: Image.Image) -> bool:
-    """Whether these are a microscope's channels, a page each (ImageJ, OME), and not pages to turn."""
-    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+    """Whether these are a microscope's channels, a page each (ImageJ, OME), and not pages to turn. The first page's
+    description says so; the others are not looked at."""
+    if image.format != "TIFF":
         return False
     description = str(image.tag_v2.get(_DESCRIPTION, ""))  # type: ignore[attr-defined]
-    return description.startswith("ImageJ=") or "<OME" in description
+    pattern = r"(?m)^channels=(\d+)" if description.startswith("ImageJ=") else r'\bSizeC="(\d+)"'
+    found = re.search(pattern, description)
+    return found is not None and int(found[1]) > len(image.getbands())
+
+
+def _are_deep_planes(image: Image.Image) -> bool:
+    """16-bit colours, a plane each, whose bytes Pillow takes for pixels."""
+    if image.format != "TIFF":
+        return False
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return bool(tags.get(_PLANAR, 1) == 2 and max(tags.get(_BITS, (1,))) > 8)
 
 
 def _has_more_samples(image: Image.Image) -> bool:

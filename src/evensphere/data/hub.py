@@ -128,7 +128,8 @@ class HubSource(EncodedSource):
             classes = None
         self.rows, self._locations = _in_order(_file_names(dataset, image), classes, part, len(dataset))
         labels = None if classes is None else _labels(name, [classes[row] for row in self.rows], class_names or ())
-        groups = None if group is None else _groups(dataset, group)[self.rows]
+        grouped = group is not None and group in dataset.features
+        groups = _groups(dataset, group)[self.rows] if group is not None and grouped else None
         super().__init__(f"{name}/{part}" if part else name, channels, labels, class_names, groups, bits)
         self.dataset, self.image = _encoded(dataset, image), image
 

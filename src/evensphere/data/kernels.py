@@ -26,7 +26,13 @@ from evensphere.data.separable import Taps
 _ZERO, _ONE, _TWO, _THREE, _FOUR, _SIX = (np.float32(x) for x in (0, 1, 2, 3, 4, 6))
 _RED, _GREEN, _BLUE = (np.float32(weight) for weight in LUMA)
 
-_compiled: Any = njit(nogil=True, cache=True, error_model="numpy")
+
+def _compiled(function: Any) -> Any:
+    """By numba, kept for the next process where there is a place to keep it."""
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 def cut_and_colour(

@@ -30,9 +30,10 @@ def kind_of(path: str) -> str:
     if path.startswith("hf://"):
         return "hub"
     name = path.rstrip("/").rsplit("/", 1)[-1].lower()
-    if path.startswith(("http://", "https://")) or (set("*?[{") & set(path) and name.endswith(TARS)):
-        return "shards"
     here = Path(path).expanduser()
+    is_pattern = bool(set("*?[{") & set(path)) and not here.exists()
+    if path.startswith(("http://", "https://")) or (is_pattern and name.endswith(TARS)):
+        return "shards"
     if here.name == CARD and here.is_file():
         return "split"
     if here.is_dir():
@@ -41,7 +42,7 @@ def kind_of(path: str) -> str:
         if any((here / file).is_file() for file in _HUB_FILES):
             return "hub"
         return "shards" if _holds_tars_only(here) else "folder"
-    if set("*?[") & set(path) and not here.exists():
+    if is_pattern:
         return "folder"
     return next((kind for ending, kind in _BY_ENDING.items() if name.endswith(ending)), "folder")
 

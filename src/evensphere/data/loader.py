@@ -59,6 +59,8 @@ class Loader:
         self.batch_size = min(batch_size, len(source))
         self.workers = _default_workers(source) if workers is None else workers
         full, rest = divmod(len(source), self.batch_size)
+        if not self.indexed:  # of a stream, which nobody has looked at, too few of a small batch may be readable
+            rest = 0
         if 2 <= rest < processes:
             raise InputError(
                 f"{len(source)} images in batches of {self.batch_size} leave {rest} for the last batch of an epoch, "
@@ -114,8 +116,8 @@ class Loader:
             self.skipped.update(failed)
             if batch is None:
                 raise InputError(
-                    f"No image of a whole batch could be read ({next(iter(failed.items()))[1]}); "
-                    "is the data still where it was?"
+                    f"Fewer than two images of a batch could be read, the first reason being: "
+                    f"{next(iter(failed.items()))[1]}; is the data still where it was?"
                 )
             yield batch
 

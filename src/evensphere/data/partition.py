@@ -36,7 +36,8 @@ from evensphere.ops.draw import permutation
 class Division:
     """What is wanted of a collection.
 
-    validation, test: images of each class, or below 1 a share of each class; 0 holds nothing out.
+    validation, test: images of each class, or below 1 a share of each class, validation's of what test leaves; 0 holds
+        nothing out.
     profile: None trains on the whole pool; one of PROFILES (see `long_tail_counts`), or one of `published_profiles()`.
     imbalance: of the profile. largest: images of the largest class; None keeps as many as the profile allows.
     counts: images of each class, in class order, instead of a profile.

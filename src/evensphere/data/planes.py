@@ -202,8 +202,17 @@ def _tiff_layout(opened: Any) -> _Layout | None:
         channels, height, width = series.shape
         shape, read = (height, width, channels), lambda: np.moveaxis(series.asarray(), 0, 2)
     else:
-        shape, read = (page.imagelength, page.imagewidth, page.samplesperpixel), lambda: page.asarray().reshape(shape)
+        shape, read = (page.imagelength, page.imagewidth, page.samplesperpixel), lambda: _samples(page, shape)
     return _Layout(shape, read, shape[2] in (2, 4) and any(extra in (1, 2) for extra in page.extrasamples))
+
+
+def _samples(page: Any, shape: tuple[int, int, int]) -> NDArray[Any]:
+    """A page as [H, W, C], however its samples lie."""
+    height, width, samples = shape
+    values: NDArray[Any] = page.asarray()
+    if page.planarconfig == 2 and samples > 1:
+        return np.moveaxis(values.reshape(samples, height, width), 0, 2)
+    return values.reshape(shape)
 
 
 def _read_tiff(opened: Any) -> Planes | None:

@@ -64,6 +64,8 @@ def choose_storage(wanted: str, needed: int, room: Room, cacheable: bool, one_te
         return Choice("files", f"images of {bits} bits are not kept decoded")
     if wanted == "device" and not one_tensor and needed > room.memory * _MOST:  # where they are decoded first
         return Choice("files", f"{size} do not fit into {as_bytes(room.memory)} of free memory")
+    if wanted == "device" and room.device is not None and needed > room.device * _MOST:
+        return Choice("memory", f"{size} do not fit into {as_bytes(room.device)} of free memory on the GPU")
     if wanted == "device" or (wanted == "auto" and one_tensor and on_device):
         return Choice("device", f"{size}, on the GPU" if room.device is not None else f"{size}; there is no GPU")
     if one_tensor:

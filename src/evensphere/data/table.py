@@ -16,7 +16,6 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -28,6 +27,7 @@ from evensphere.data.kinds import VALIDATION_NAMES
 from evensphere.data.listing import Label, Listing, splits_of
 from evensphere.data.source import Source, Splits
 from evensphere.errors import InputError
+from evensphere.values import free_memory
 
 # looked for in this order where no column is named
 _IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
@@ -278,7 +278,7 @@ def _check_memory(file: Path, image: str) -> None:
     places = product(range(metadata.num_row_groups), range(metadata.num_columns))
     chunks = (metadata.row_group(group).column(column) for group, column in places)
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == image)
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if size > free:
         raise InputError(
             f"The images in {file} take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; unpack them "

@@ -68,9 +68,9 @@ def run_length(total_steps: int, done: int, epochs: int) -> Finding:
 
 def loss_course(events: Sequence[Event], steps_per_epoch: int, method: str) -> Finding | None:
     """Whether the method's own loss went down: its last tenth against its first. method: its name in the recipe."""
-    points = [
-        (event["step"], event["ssl"]) for event in events if event["event"] == "step" and _is_number(event, "ssl")
-    ]
+    steps = [event for event in events if event["event"] == "step" and _is_number(event, "ssl")]
+    stage = steps[-1].get("stage") if steps else None  # the last: the loss of one is not that of another
+    points = [(event["step"], event["ssl"]) for event in steps if event.get("stage") == stage]
     if len(points) < 20:
         return None
     tenth = len(points) // 10
@@ -82,7 +82,7 @@ def loss_course(events: Sequence[Event], steps_per_epoch: int, method: str) -> F
     evidence = "The method's own loss only; GH's has a floor of its own. How far down it goes says nothing by itself."
     asked = Question("loss", "Did it learn?", numbers, evidence, chart)
     went = f"The loss went from {three_figures(first)} to {three_figures(last)}"
-    if last >= first and method in _RISING:
+    if last >= first and method in _RISING and stage is None:
         return asked.answer("info", f"{went}, which says nothing: the loss of {method} may rise while it learns.")
     if last >= first:
         return asked.answer(

@@ -84,10 +84,11 @@ def checksum(state: object) -> str:
 
 class Position(NamedTuple):
     """Where to go on from. fresh: the harmonizer knows nothing yet, because its anchors are not those of the run that
-    this one branched off."""
+    this one branched off. incomplete: the checkpoint lacks a part of it, because that run had another one."""
 
     step: int
     fresh: bool
+    incomplete: bool = False
 
 
 def load_checkpoint(
@@ -109,16 +110,18 @@ def load_checkpoint(
     state = _newest(run, device, console)
     console.print(_going_on(run, state["step"]), soft_wrap=True)
     fresh = bool(state.get("fresh_harmonizer"))
-    changed = fresh or bool(state.get("fresh_queue"))
+    incomplete = fresh or bool(state.get("incomplete"))
     try:
-        missing = model.load_state_dict(shards_of(state["model"], model.state_dict()), strict=not changed).missing_keys
+        missing = model.load_state_dict(
+            shards_of(state["model"], model.state_dict()), strict=not incomplete
+        ).missing_keys
         optimizer.load_state_dict(shards_of_optimizer(state["optimizer"], optimizer))
     except Exception as error:  # torch raises many kinds for a state of something else
         reason = str(error).partition("\n")[0]
         raise InputError(f"{run.checkpoint_file(state['step'])} does not fit the run's recipe ({reason}).") from error
     assert all(_is_harmonizers(name) for name in missing), missing
     run.truncate_metrics(state["metrics_size"])
-    return Position(state["step"], fresh)
+    return Position(state["step"], fresh, incomplete)
 
 
 def _newest(run: RunDir, device: torch.device, console: Console) -> dict[str, Any]:
@@ -185,17 +188,19 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     """Begin `target` where `source` was after `step` steps: its checkpoint and its metrics so far become the target's.
 
     harmonizer: what becomes of the source's harmonizer. "kept" and "none" (the target has none) make the target to the
-        last bit what it would have been had it trained those steps itself; of "population" everything is kept but the
-        queue, which begins empty; a "fresh" one has other anchors, say, so that what the source's remembers is of no
-        use to it.
+        last bit what it would have been had it trained those steps itself. Of "population" everything is kept but the
+        queue, which begins empty, and pi, which is estimated anew. A "fresh" one has other anchors, say, so that what
+        the source's remembers is of no use to it.
     Raises InputError if the source has not kept that checkpoint.
     """
     check_branch(source, step)
     state = read_checkpoint(source, step)
     events = source.read_metrics(state["metrics_size"])
+    # of how Sinkhorn went, nothing is known before GH acts, and the target may allow it other numbers of iterations
+    state["model"].get("harmonizer._extra_state", {}).pop("pace", None)
     if harmonizer == "population":
         state["model"] = {name: value for name, value in state["model"].items() if not name.startswith(_QUEUE)}
-        state["fresh_queue"] = True
+        state["incomplete"] = True
     elif harmonizer != "kept":
         state["model"] = {name: value for name, value in state["model"].items() if not _is_harmonizers(name)}
         events = [event for event in events if event["event"] != "population"]

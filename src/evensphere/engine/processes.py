@@ -249,6 +249,7 @@ def asked_for(devices: int | None, nodes: int | None, environment: Mapping[str, 
         for name, given, count in zip(("devices", "nodes"), (devices, nodes), started, strict=True):
             if given not in (None, count):
                 raise InputError(f"{name} = {given} was given, but {who} started {count}; leave it out.")
+        _check_gpus(*started)
         return started[0], started[1]
     devices, nodes = devices or 1, nodes or 1
     if nodes > 1 and (missing := [name for name in _MEETING if name not in environment]):
@@ -256,10 +257,15 @@ def asked_for(devices: int | None, nodes: int | None, environment: Mapping[str, 
             f"nodes = {nodes} was given, but {', '.join(missing)} is not set; set {', '.join(_MEETING)} in the "
             "environment of each machine (the first one's address, a free port of it, and 0, 1, ...), or use torchrun."
         )
+    _check_gpus(devices, nodes)
+    return devices, nodes
+
+
+def _check_gpus(devices: int, nodes: int) -> None:
+    """Refuse more processes on a machine than it has GPUs, if it has any."""
     gpus = torch.cuda.device_count()
     if gpus and devices > gpus and devices * nodes > 1:
         raise InputError(f"devices = {devices} was given, but there are {gpus} GPUs; give {gpus} at most.")
-    return devices, nodes
 
 
 _MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")

@@ -183,7 +183,7 @@ def _restore(session: _Session) -> int:
     """Bring all parts to where the run's newest checkpoint has them; the step to go on with. The first process goes
     first: it puts damaged checkpoints aside, and cuts off the metrics that came later."""
     training, run, fabric = session.training, session.run, session.fabric
-    first_step, fresh = session.processes.in_turn(
+    first_step, fresh, incomplete = session.processes.in_turn(
         lambda: load_checkpoint(run, session.step_module, training.optimizer, fabric.device, session.console)
     )
     if session.processes.first:  # a run that ended between writing a checkpoint and dropping another has one too many
@@ -192,7 +192,10 @@ def _restore(session: _Session) -> int:
     session.step_module.train()
     if fresh:
         _take_census(training, first_step, fabric)
-        _save(session, first_step)  # what may have to be gone back to has been counted once
+    elif incomplete and isinstance(training.harmonizer, Harmonizer):
+        training.harmonizer.estimate_prior()
+    if incomplete:
+        _save(session, first_step)  # whole, since it may have to be gone back to
     return first_step
 
 
@@ -341,8 +344,8 @@ def _what_fits(session: _Session, batch: Batch, progress: Progress) -> str:
     kept = steps[-1] if steps else None
     if can_try:
         return advice(size, parts, fitting, kept)
-    # where processes share the norms of an encoder, parts are refused
-    in_parts = collective.world_size() == 1 or not normalises_by_parts(training.method.encoder)
+    shared_norms = collective.world_size() > 1 and normalises_by_parts(training.method.encoder)
+    in_parts = not shared_norms and session.processes.sharding == "none"
     return untried_advice(size, parts, kept, training.compiled, in_parts)
 
 

@@ -118,7 +118,7 @@ def _results(subject: Subject) -> list[str]:
     images = ", ".join(as_text(Path(one).name) for one in data.split(", "))
     rows = [" | ".join([METRICS[name], *(_score(results[name], group) for group in _GROUPS)]) for name in scored]
     return [
-        f"Accuracy in % on test images of {images}, by how common classes are in training; in brackets 95 % intervals "
+        f"Scores in % on test images of {images}, by how common classes are in training; in brackets 95 % intervals "
         "for other test images of these classes, where they are known.",
         "",
         f"| | {' | '.join(_GROUPS)} |",

@@ -27,14 +27,16 @@ from evensphere.engine import embed as engine
 from evensphere.engine.checkpoint import load_encoder, read_checkpoint
 from evensphere.errors import InputError
 from evensphere.metrics.density import knn_density
-from evensphere.recipes.frozen import Frozen, frozen
+from evensphere.recipes.frozen import Frozen, data_of, frozen
 from evensphere.recipes.network import nearest_anchors, projector_of, trained_method
+from evensphere.recipes.part import Part
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.trust import trusting
 from evensphere.rundir import RunDir, Which
 from evensphere.spreadsheet import to_csv
 
 _SUFFIXES = (".parquet", ".npy")
+_COLUMNS = ("path", "density", "region")  # of the table beside an .npy file
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def embed(
     check_writable(out)
     folder = RunDir.existing(run)
     with trusting(trust):
-        found = frozen(folder.path, data)
         recipe = Recipe.from_json(folder.read_recipe())
+        _check_that_nothing_is_lost(out, data_of(folder.path, data))
+        found = frozen(folder.path, data)
         regions, no_region = _regions(folder, recipe, encoder)
     if encoder == "best":
         load_encoder(folder, found.encoder, "best")
@@ -103,6 +106,20 @@ def embed(
     return made
 
 
+def _check_that_nothing_is_lost(out: Path, images: Part) -> None:
+    """Refuse to write over the images, or over a table that is somebody else's."""
+    given = images.options.get("path", [])
+    paths = [given] if isinstance(given, str | Path) else given
+    if out.resolve() in {Path(path).expanduser().resolve() for path in paths}:
+        raise InputError(f"--out {out} was given, which is the images themselves; choose another name.")
+    if out.suffix != ".npy":
+        return
+    table = out.with_suffix(".csv")
+    check_writable(table)
+    if table.exists() and not table.read_bytes().startswith(to_csv(_COLUMNS, []).rstrip()):
+        raise InputError(f"{table} would be written over, and is no table of `evensphere embed`; choose another --out.")
+
+
 def _as_text(location: str) -> str:
     """Names in archives need not be valid text."""
     return location.encode("utf-8", "backslashreplace").decode()
@@ -125,6 +142,8 @@ def _regions(run: RunDir, recipe: Recipe, which: Which) -> tuple[Regions | None,
         return None, f"{run.path} was trained without GH"
     if which == "best":
         return None, "only the last encoder's projector is known"
+    if recipe.stages is not None:
+        return None, "a run in stages has no projector of its own"
     try:
         projector = projector_of(trained_method(run)).eval()
         anchors = read_checkpoint(run, run.checkpoint_steps()[-1])["model"]["harmonizer.anchors"]
@@ -151,7 +170,7 @@ def _write(made: Embeddings, found: Frozen, run: RunDir, which: Which, out: Path
         np.save(buffer, made.features.numpy())
         atomic_write(out, buffer.getbuffer())
         files.append(out.with_suffix(".csv"))
-        atomic_write(files[-1], to_csv(["path", "density", "region"], zip(*_columns(made).values(), strict=True)))
+        atomic_write(files[-1], to_csv(_COLUMNS, zip(*_cells(made).values(), strict=True)))
     beside = out.with_suffix(".skipped.csv")
     remove(beside)  # of an earlier time
     if made.skipped:
@@ -160,7 +179,7 @@ def _write(made: Embeddings, found: Frozen, run: RunDir, which: Which, out: Path
     return files
 
 
-def _columns(made: Embeddings) -> dict[str, list[Any]]:
+def _cells(made: Embeddings) -> dict[str, list[Any]]:
     nothing = [None] * len(made.locations)
     known = [None if x != x else x for x in made.density.tolist()]
     return {
@@ -171,7 +190,7 @@ def _columns(made: Embeddings) -> dict[str, list[Any]]:
 
 
 def _parquet(made: Embeddings, about: dict[str, Any]) -> memoryview:
-    columns = _columns(made)
+    columns = _cells(made)
     count, width = made.features.shape
     values = pa.array(made.features.numpy().reshape(-1))
     table = pa.table(

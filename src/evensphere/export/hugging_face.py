@@ -16,7 +16,7 @@ from jaxtyping import Float
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from evensphere.disk import atomic_write, make_folder
+from evensphere.disk import atomic_write, make_folder, remove
 from evensphere.errors import InputError
 from evensphere.export.card import model_card
 from evensphere.export.checks import Exported, check_outputs
@@ -25,6 +25,7 @@ from evensphere.export.stock import Shape, model_args, resnet_shape, stock_name
 from evensphere.export.subject import Subject
 from evensphere.nn.key_maps import LAYOUTS
 
+_PREPROCESSOR = "preprocessor_config.json"
 _BILINEAR = 2  # PIL's number for it
 
 
@@ -40,7 +41,7 @@ def to_hugging_face(subject: Subject, out: Path) -> Exported:
         config = _resnet_config(subject, shape)
         state = {LAYOUTS["Hugging Face ResNet"](name)[0]: value for name, value in own_state(subject).items()}
         if subject.channels == 3:
-            files["preprocessor_config.json"] = _preprocessor(subject)
+            files[_PREPROCESSOR] = _preprocessor(subject)
     files = {"config.json": config} | files | {"evensphere.json": subject.metadata | {"run": _run(subject)}}
     written = _write(out, files, state)
     model = transformers.AutoModel.from_pretrained(str(out)).eval()
@@ -67,6 +68,8 @@ def to_hugging_face(subject: Subject, out: Path) -> Exported:
 
 def _write(out: Path, files: dict[str, Any], state: State) -> list[Path]:
     make_folder(out)
+    if _PREPROCESSOR not in files:
+        remove(out / _PREPROCESSOR)  # of an earlier export, of another encoder
     for name, content in files.items():
         atomic_write(out / name, json.dumps(content, indent=2) + "\n")
     # transformers asks for this entry; what is to be known is in evensphere.json

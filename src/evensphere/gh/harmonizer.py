@@ -30,7 +30,13 @@ from torch.nn.functional import normalize
 
 from evensphere.errors import InputError
 from evensphere.gh.anchors import geometric_uniform
-from evensphere.gh.population import MOMENTUM, ExactPopulation, Population, StreamingPopulation
+from evensphere.gh.population import (
+    MOMENTUM,
+    STREAMING_MOMENTUM,
+    ExactPopulation,
+    Population,
+    StreamingPopulation,
+)
 from evensphere.nn.memory import Queue
 from evensphere.ops import collective
 from evensphere.ops.crossview import cross_view_entropy
@@ -383,7 +389,9 @@ def _population(
         if len(averaging) > 1:
             raise InputError(f"momentum = {momentum} was given; the streaming population takes one number (per step).")
         share = floor if num_samples is None else floor * num_anchors / num_samples
-        return StreamingPopulation(num_anchors, averaging[0] if averaging else 0.99, share, sample_weights)
+        return StreamingPopulation(
+            num_anchors, averaging[0] if averaging else STREAMING_MOMENTUM, share, sample_weights
+        )
     if kind != "exact":
         raise InputError(f"population = {kind!r} was given; give 'exact' or 'streaming'.")
     if num_samples is None:

@@ -19,6 +19,7 @@ from evensphere.errors import InputError
 from evensphere.nn.memory import IndexedEma
 
 MOMENTUM = (0.9, 0.999)  # the paper's: per visit of an image, before and after the warm-up
+STREAMING_MOMENTUM = 0.99  # per step
 
 
 class ExactPopulation:
@@ -85,7 +86,7 @@ class StreamingPopulation:
     def __init__(
         self,
         num_anchors: int,
-        momentum: float = 0.99,
+        momentum: float = STREAMING_MOMENTUM,
         floor: float = 0.0,
         sample_weights: Float[Tensor, " n"] | None = None,
     ) -> None:

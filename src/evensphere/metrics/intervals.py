@@ -121,25 +121,28 @@ def paired_interval(pairs: Sequence[Paired], same_images: bool) -> Interval:
         both      (mean over seeds of the same within one seed - images) / (S - 1)
         seeds     variance of the S differences / S, less `both`, at least 0
 
-    With images of their own, seeds vary by their images too, and the variance of the S differences / S is all. Degrees
-    of freedom are Satterthwaite's (1946). A single pair has no seeds to tell anything by: its interval is for other
-    images alone.
+    With images of their own, seeds vary by their images too, and the variance of the S differences / S is all, unless
+    they agree so well that their images alone would vary more. Degrees of freedom are Satterthwaite's (1946). A single
+    pair has no seeds to tell anything by: its interval is for other images alone.
     """
     sums = np.array([pair.shares.sum() for pair in pairs])
     estimate, seeds = float(sums.mean()), len(sums)
     between = float(sums.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    each = float(np.mean([_variance(pair) for pair in pairs]))
     if same_images or seeds == 1:
         images = _variance(Paired(np.mean([pair.shares for pair in pairs], axis=0), pairs[0].strata))
-        each = float(np.mean([_variance(pair) for pair in pairs]))
         both = max(0.0, each - images) / (seeds - 1) if seeds > 1 else 0.0
         variance = max(images + max(0.0, between - both), between)  # other images too cannot be more certain
-    else:
-        variance = between
-    if variance == 0:
-        return Interval(estimate, estimate, estimate)
-    freedom = (seeds - 1) * (variance / between) ** 2 if between > 0 else math.inf
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+        freedom = (seeds - 1) * (variance / between) ** 2 if between > 0 else math.inf
+        half = _half(variance, freedom)
+    else:  # seeds that agree by chance are no more certain than their images
+        half = max(_half(between, seeds - 1), _half(each / seeds, math.inf))
     return Interval(estimate, estimate - half, estimate + half)
+
+
+def _half(variance: float, freedom: float) -> float:
+    """Half of a 95 % interval by Student's t."""
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
 
 
 def _variance(pair: Paired) -> float:

@@ -16,13 +16,14 @@ from evensphere.data.augment import Views
 from evensphere.data.loader import Loader
 from evensphere.data.source import Source, Splits, take
 from evensphere.data.stream import Stream
+from evensphere.disk import check_writable
 from evensphere.engine.checkpoint import load_encoder
 from evensphere.engine.evaluate import Evaluation, build_banks, extract
 from evensphere.engine.finetune import Tuning, finetune, steps
 from evensphere.errors import InputError
 from evensphere.metrics.bank import Banks
 from evensphere.recipes.network import build_encoder
-from evensphere.recipes.part import Part, build
+from evensphere.recipes.part import Part, build, check
 from evensphere.recipes.recipe import Recipe
 from evensphere.recipes.scoring import record_results, splits_to_score
 from evensphere.recipes.trust import trusting
@@ -59,6 +60,9 @@ def finetune_run(
     labels = source.labels()
     if labels is None:
         raise InputError(f"{source.name} has no labels to fine-tune on; give --data with labelled images.")
+    if splits.test is None:
+        raise InputError(f"{source.name} has no test images to score on; give --data with labelled images.")
+    check_writable(folder.evaluation_file)
     seen: Views = build("views", supervised(recipe.views), seed=tuning.seed)
     plain: Views = build("views", recipe.views, seed=recipe.seed)
     classes = len(splits.train_counts() or ())
@@ -80,7 +84,6 @@ def finetune_run(
                 encoder.to(device), loader, seen, labels, classes, banks_of, tuning, lambda: bar.update(task, advance=1)
             )
             results |= {f"{name}_{method}": scored for method, scored in found.items()}
-    assert splits.test is not None, "there is one where a run can be scored"
     test = extract(trained, splits.test, plain)
     assert test.numbers is not None
     predicted = {name: torch.tensor(scored.pop("predicted")) for name, scored in results.items()}
@@ -100,7 +103,7 @@ def training_images(splits: Splits) -> Source:
 
 def supervised(views: Part) -> Part:
     """The views of a recipe, with a crop and a flip alone; crops are not as small as without labels."""
-    smallest = max(_SCALE[0], views.options.get("scale", _SCALE)[0])
+    smallest = max(_SCALE[0], check("views", views).get("scale", _SCALE)[0])
     return views.replace(**_SUPERVISED, scale=[smallest, _SCALE[1]])
 
 

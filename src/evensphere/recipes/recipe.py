@@ -23,7 +23,7 @@ from evensphere.data.storage import STORAGES
 from evensphere.data.stream import Stream
 from evensphere.engine.checkpoint import KEPT, Heritage
 from evensphere.errors import InputError, unknown_name
-from evensphere.gh.population import MOMENTUM
+from evensphere.gh.population import MOMENTUM, STREAMING_MOMENTUM
 from evensphere.metrics import METRICS
 from evensphere.ops.draw import permutation
 from evensphere.ops.schedule import Duration
@@ -34,12 +34,14 @@ from evensphere.values import check_whole, spelled
 
 # the harmonizer's options that change nothing before its warm-up ends
 _AFTER_WARM_UP = (
-    *("weight", "ramp", "floor", "update_every"),
+    *("weight", "ramp", "update_every"),
     *("prediction_temperature", "sinkhorn_temperature", "max_iterations", "tolerance"),
 )
 
 # its options that decide what its population remembers of the warm-up; a branch that changes them starts from a census
 _REMEMBERED = ("anchors", "prior", "population", "memory", "seed")
+# what else it has by then that these options decide; 0 by default
+_BESIDE_THE_MEMORY = ("queue", "floor")
 
 # fields that most runs leave empty; recipe.json then says nothing of them
 _SELDOM = ("stages", "images", "teachers", "compile", "init")
@@ -193,7 +195,9 @@ class Recipe:
 
         Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
         """
-        for name, theirs, mine in replace(self, init=begun.init)._differences(begun):
+        wished = begun.resolved.get("storage_asked")  # and could not be had
+        storage = begun.storage if self.storage == wished else self.storage
+        for name, theirs, mine in replace(self, init=begun.init, storage=storage)._differences(begun):
             raise InputError(
                 f"This run was begun with {name}={theirs}, and {mine} was given now; "
                 "resume it with the settings it was begun with, or choose another --out."
@@ -208,7 +212,7 @@ class Recipe:
         """
         if begun.harmonizer.name == "none":
             raise InputError(f"A run of the arm {begun.arm} has no warm-up to branch off; give one of the arm gh.")
-        options = (*_AFTER_WARM_UP, *_REMEMBERED, "momentum", "queue")
+        options = (*_AFTER_WARM_UP, *_REMEMBERED, *_BESIDE_THE_MEMORY, "momentum")
         later = ["arm"] + [f"harmonizer.options.{name}" for name in options]
         for name, theirs, mine in self._differences(begun):
             if name not in later and not (self.harmonizer.name == "none" and name.startswith("harmonizer")):
@@ -226,9 +230,10 @@ class Recipe:
             return "none"
         mine, theirs = self.harmonizer.options, begun.harmonizer.options
         same = all(mine.get(name) == theirs.get(name) for name in _REMEMBERED)
-        if not same or _warm_up_momentum(mine) != _warm_up_momentum(theirs):
+        streams = begun.resolved.get("population") == "streaming"
+        if not same or _warm_up_momentum(mine, streams) != _warm_up_momentum(theirs, streams):
             return "fresh"
-        return "kept" if mine.get("queue", 0) == theirs.get("queue", 0) else "population"
+        return "kept" if all(mine.get(name, 0) == theirs.get(name, 0) for name in _BESIDE_THE_MEMORY) else "population"
 
     def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
@@ -333,11 +338,11 @@ def arm_parts(
     return {"gh": (harmonizer, two_stage), "base": (none, plain), "two-stage": (none, two_stage)}[arm]
 
 
-def _warm_up_momentum(harmonizer: dict[str, Any]) -> Any:
-    """What its options make of the momentum before it acts."""
+def _warm_up_momentum(harmonizer: dict[str, Any], streams: bool) -> Any:
+    """What its options make of the momentum before it acts. streams: whether the images do."""
     momentum = harmonizer.get("momentum")
-    if momentum is None and harmonizer.get("population") != "streaming":
-        momentum = MOMENTUM
+    if momentum is None:
+        momentum = STREAMING_MOMENTUM if streams or harmonizer.get("population") == "streaming" else MOMENTUM
     return momentum[0] if isinstance(momentum, list | tuple) else momentum
 
 
@@ -380,9 +385,11 @@ def _named(kind: str, name: Any, old: Part | None) -> Part | None:
     have stages."""
     if kind == "stages" and name in (None, "none"):
         return None
-    open_options = [] if old is None else [option for option, value in old.options.items() if value == "auto"]
-    known = options_of(kind, str(name)) if open_options else {}
-    return Part(str(name), **{option: "auto" for option in open_options if option in known})
+    left_open = {} if old is None else {option: "auto" for option, value in old.options.items() if value == "auto"}
+    if kind == "schedule" and "learning_rate" in left_open:
+        left_open["middle"] = "auto"  # which goes with the rate
+    known = options_of(kind, str(name)) if left_open else {}
+    return Part(str(name), **{option: value for option, value in left_open.items() if option in known})
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

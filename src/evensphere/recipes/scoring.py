@@ -14,7 +14,7 @@ from rich.console import Console
 from evensphere.data.augment import Views
 from evensphere.data.source import Source, Splits
 from evensphere.disk import check_writable
-from evensphere.engine.checkpoint import load_encoder
+from evensphere.engine.checkpoint import describe_encoder, load_encoder
 from evensphere.engine.evaluate import Evaluation, evaluate_encoder
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.errors import InputError
@@ -95,7 +95,7 @@ def record_results(
         "train_counts": counts,
         "groups": class_groups(counts, splits.group_rule),
         "group_rule": splits.group_rule,
-        "settings": {"data": recipe.data.name if data is None else ", ".join(_paths(data))},
+        "settings": {"data": recipe.data.name if data is None else ", ".join(_paths(data))} | _which(folder, encoder),
     }
     earlier = folder.read_results(split, encoder)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
@@ -104,6 +104,11 @@ def record_results(
     if encoder == "last" and out in (None, own):
         _keep_predictions(folder, split, evaluation, splits.test)
     return results
+
+
+def _which(folder: RunDir, encoder: Which) -> dict[str, str]:
+    """The best encoder by its checksum, since a run that still trains may find a better one."""
+    return {} if encoder == "last" else {"encoder": str(describe_encoder(folder.best_file).get("sha256"))}
 
 
 def _keep_predictions(run: RunDir, split: Split, evaluation: Evaluation, source: Source | None) -> None:

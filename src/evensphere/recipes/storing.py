@@ -42,9 +42,9 @@ def look_at(
 
     strict: whether an unreadable image is an InputError. see: sees every image too (see `scan`).
     """
-    recipe = with_view_size(recipe, source)
+    recipe, asked = with_view_size(recipe, source), recipe.storage
     if isinstance(source, Stream):  # which is read once an epoch, and no sooner
-        return replace(recipe, storage="files"), Images(source, source, list(source.skipped.items()))
+        return _stored(recipe, "files", asked), Images(source, source, list(source.skipped.items()))
     choice = choose_storage(
         recipe.storage,
         needed_bytes(source, _side(recipe)),
@@ -72,7 +72,15 @@ def look_at(
     images = Images(readable(source, unreadable), readable(pixels, unreadable), skipped)
     if unreadable:
         console.print(f"{len(unreadable)} of {len(source):,} images cannot be read; they are listed in skipped.csv.")
+    recipe = _stored(recipe, recipe.storage, asked)
     return recipe, images._replace(pixels=_ready(recipe, images.pixels, device))
+
+
+def _stored(recipe: Recipe, storage: str, asked: str) -> Recipe:
+    """With where its images are kept; and with what was asked for, if that could not be had, so that the same command
+    may go on with the run."""
+    elsewhere = {} if asked in ("auto", storage) else {"storage_asked": asked}
+    return replace(recipe, storage=storage, resolved=recipe.resolved | elsewhere)
 
 
 def pixels_again(recipe: Recipe, source: Source, device: torch.device, console: Console) -> Source:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from evensphere.report.record import Json, RunRecord
+from evensphere.report.record import Json, RunRecord, part
 from evensphere.report.wording import NBSP
 
 
@@ -136,7 +137,8 @@ _SILENT = frozenset(
 def settings_of(recipe: Json) -> Json:
     """Everything that can change a result but the seeds (of run and data), flat: {"harmonizer.weight": 1.0, ...}.
 
-    Of where images were kept: whether they were decoded anew each time, at full size.
+    Of where images were kept: whether they were decoded anew each time, at full size. Of where they lay: the last names
+    of the paths, and how many there were.
     """
     settings: Json = {}
 
@@ -152,6 +154,11 @@ def settings_of(recipe: Json) -> Json:
             flatten(top, value)
     if "storage" in settings:
         settings["storage"] = "files" if settings["storage"] == "files" else "decoded once"
+    if "data.path" in settings:
+        paths = settings["data.path"]
+        names = [Path(str(path)).name for path in (paths if isinstance(paths, list) else [paths])]
+        images = part(recipe, "resolved").get("num_images")
+        settings["data.path"] = f"{' + '.join(names)} ({images} images)"
     return settings
 
 

@@ -10,6 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -64,7 +65,10 @@ class LivePage:
             for file in sorted(run.glob("*")):
                 if file == ours.report_file or file.name.startswith(".") or not file.is_file():
                     continue
-                status = file.stat()
+                try:
+                    status = file.stat()
+                except FileNotFoundError:  # half of another file, which is whole by now
+                    continue
                 digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
@@ -113,8 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             ("Cross-Origin-Resource-Policy", "same-origin"),
         ):
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # the reader has left
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing: the terminal is the user's."""

@@ -83,7 +83,7 @@ def _shown(title: str, image_map: ImageMap, doubt: str, share: int) -> ShownMap:
 def _reading(image_map: ImageMap, shown: int, pictures: int) -> str:
     some = "" if shown == image_map.images else f" {shown:,} of them are shown, the sparsest among them."
     has = "all have a picture" if pictures == shown else f"{pictures:,} have a picture, the sparsest first"
-    regions = "" if image_map.region else " Without GH there are no regions: tenths of density take their place."
+    regions = "" if image_map.region else " No regions are known here: tenths of density take their place."
     return f"{count(image_map.images, 'image')}.{some} Of these {has}.{regions}"
 
 

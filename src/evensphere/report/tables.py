@@ -33,7 +33,8 @@ def group_table(arms: Sequence[Arm], metric: str) -> Table:
         for arm in evaluated(arms, metric)
     ]
     head = ["arm", *GROUPS.values(), "std", "std (n-1)", "seeds"]
-    return Table(capital(f"{METRICS[metric]}, % correct"), head, rows)
+    unit = "%" if metric == "retrieval" else "% correct"  # a precision is no share of right answers
+    return Table(capital(f"{METRICS[metric]}, {unit}"), head, rows)
 
 
 def seed_table(arms: Sequence[Arm], metric: str) -> Table:

@@ -303,5 +303,5 @@
   for (const image of document.querySelectorAll(".tiles img")) { // small images keep their pixels
     image.decode().then(() => image.classList.toggle("small", image.naturalWidth < 49), () => {});
   }
-  open(0);
+  open(at("run") ? Math.max(0, at("run").selectedIndex) : 0); // which a browser may have kept over a reload
 })();
