@@ -107,7 +107,7 @@ def test_who_is_unknown_or_not_installed_is_one_sentence(monkeypatch: pytest.Mon
     with pytest.raises(InputError, match="--track mlflow was given; choose from tensorboard, wandb"):
         check_trackers(["mlflow"])
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match=r"pip install evensphere\[tensorboard\]"):
+    with pytest.raises(InputError, match=r"pip install 'evensphere\[tensorboard\]'"):
         check_trackers(["tensorboard"])
 
 
