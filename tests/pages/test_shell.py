@@ -29,6 +29,9 @@ CANNOT = {
     "--devices": "starts several processes (tests/distributed does)",
     "reproduce": "takes hours (tests/reproduce runs the smallest scale)",
     "watch": "goes on until it is stopped (tests/report does)",
+    "data.download=true": "fetches a data set",
+    "imagenet-lt": "needs the images of ImageNet",
+    "places-lt": "needs the images of Places",
     "--init": "needs weights of somebody else's on the disk (tests/recipes does)",
     "--weights": "needs the weights of a timm model on the disk (tests/curation does)",
 }
