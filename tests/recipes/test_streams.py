@@ -24,7 +24,8 @@ from evensphere.recipes.run import train
 from evensphere.recipes.scoring import evaluate
 from evensphere.rundir import RunDir
 
-# 61 images in batches of 15: four whole ones, and one image that an epoch ends without; GH from the third of four epochs; shards of 13
+# 61 images in batches of 15: four whole ones, and one image that an epoch ends without; GH from the third of four
+# epochs; shards of 13
 SETTINGS = [
     "epochs=4", "batch_size=15", "workers=0", "checkpoint_every=3 steps", "precision=32-true", "views=cifar",
     "views.size=auto",
