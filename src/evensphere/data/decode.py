@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -107,12 +108,16 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
         return planes.with_bits(planes.fit(found, channels), bits)
 
 
+def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
+    """Of the first page of a TIFF; none of a file of another kind."""
+    tags: Mapping[int, Any] = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+    return tags
+
+
 def _pages_are_channels(image: Image.Image) -> bool:
     """Whether these are a microscope's channels, a page each (ImageJ, OME), and not pages to turn. The first page's
     description says so; the others are not looked at."""
-    if image.format != "TIFF":
-        return False
-    description = str(image.tag_v2.get(_DESCRIPTION, ""))  # type: ignore[attr-defined]
+    description = str(_tiff_tags(image).get(_DESCRIPTION, ""))
     pattern = r"(?m)^channels=(\d+)" if description.startswith("ImageJ=") else r'\bSizeC="(\d+)"'
     found = re.search(pattern, description)
     return found is not None and int(found[1]) > len(image.getbands())
@@ -120,18 +125,13 @@ def _pages_are_channels(image: Image.Image) -> bool:
 
 def _are_deep_planes(image: Image.Image) -> bool:
     """16-bit colours, a plane each, whose bytes Pillow takes for pixels."""
-    if image.format != "TIFF":
-        return False
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    tags = _tiff_tags(image)
     return bool(tags.get(_PLANAR, 1) == 2 and max(tags.get(_BITS, (1,))) > 8)
 
 
 def _has_more_samples(image: Image.Image) -> bool:
     """Whether a pixel has more numbers than Pillow tells of."""
-    if image.format != "TIFF":
-        return False
-    samples: int = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
-    return samples > len(image.getbands())
+    return bool(_tiff_tags(image).get(_SAMPLES_PER_PIXEL, 1) > len(image.getbands()))
 
 
 def _is_cut(image: Image.Image) -> bool:

@@ -128,8 +128,7 @@ class HubSource(EncodedSource):
             classes = None
         self.rows, self._locations = _in_order(_file_names(dataset, image), classes, part, len(dataset))
         labels = None if classes is None else _labels(name, [classes[row] for row in self.rows], class_names or ())
-        grouped = group is not None and group in dataset.features
-        groups = _groups(dataset, group)[self.rows] if group is not None and grouped else None
+        groups = None if group is None or group not in dataset.features else _groups(dataset, group)[self.rows]
         super().__init__(f"{name}/{part}" if part else name, channels, labels, class_names, groups, bits)
         self.dataset, self.image = _encoded(dataset, image), image
 

@@ -396,7 +396,7 @@ def _population(
         raise InputError(f"population = {kind!r} was given; give 'exact' or 'streaming'.")
     if num_samples is None:
         raise InputError("Exact population statistics need num_samples; give it, or population='streaming'.")
-    before, after = {0: MOMENTUM, 1: 2 * averaging}.get(len(averaging), averaging)
+    before, after = 2 * averaging if len(averaging) == 1 else averaging or MOMENTUM
     if memory not in ("float32", "bfloat16"):
         raise InputError(f"memory = {memory!r} was given; give 'float32' or 'bfloat16'.")
     dtype: torch.dtype = getattr(torch, memory)

@@ -76,10 +76,9 @@ class ExactPopulation:
 class StreamingPopulation:
     """A moving average of the share of each batch that stands in each region.
 
-    floor: added to every region's share, in shares of an average region.
-
     momentum: per step, so that the last 1/(1 - momentum) batches count: choose it so that these cover the data well
         (0.99 and batches of 512: about 51,000 images).
+    floor: added to every region's share, in shares of an average region.
     sample_weights: [N], >= 0, what each image counts in a batch that comes with its index; without one all count 1.
     """
 

@@ -151,10 +151,10 @@ def _variance(pair: Paired) -> float:
     alone = counts[pair.strata] == 1
     strata = np.where(alone, len(counts), pair.strata)
     counts, sums = np.bincount(strata), np.bincount(strata, pair.shares)
-    squares = np.bincount(strata, (pair.shares - (sums / np.maximum(counts, 1))[strata]) ** 2)
+    means = sums / np.maximum(counts, 1)
+    squares = np.bincount(strata, (pair.shares - means[strata]) ** 2)
     several = counts > 1
     # images that all moved alike would seem to be certain: count as if one had not moved
-    means = sums / np.maximum(counts, 1)
     alike = several & (squares <= _ROUNDING * counts * means**2)
     squares = np.where(alike, means**2 * (counts - 1) / np.maximum(counts, 1), squares)
     found = float((squares[several] * counts[several] / (counts[several] - 1)).sum())

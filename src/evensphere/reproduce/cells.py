@@ -52,6 +52,11 @@ class Cell(NamedTuple):
     branch: str | None
 
 
+def arm_of(folder: str) -> str:
+    """The arm that the folder of a cell is of, by its name; "" for a folder that no cell has."""
+    return folder.rpartition("-seed")[0]
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,11 @@ _MEASURED_SCORES: dict[str, Callable[[Sequence[Cell], Path], list[Score]]] = {
 }
 
 
+def command_of(table: str, scale: str, seeds: int, *options: str) -> str:
+    """What makes a table's page."""
+    return " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *options])
+
+
 def scores_of(table: str, done: Sequence[Cell], folder: Path) -> list[Score]:
     """Every number of a table's finished cells. folder: of their runs."""
     if table in _MEASURED_SCORES:

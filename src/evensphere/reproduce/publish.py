@@ -19,7 +19,7 @@ from evensphere.reproduce.choice import signals_sections
 from evensphere.reproduce.direct import DIRECT_TABLES
 from evensphere.reproduce.measures import MEASURED, is_measured
 from evensphere.reproduce.page import Block, Heading, Paragraph, Picture, to_markdown
-from evensphere.reproduce.pages import page_of, scores_of
+from evensphere.reproduce.pages import command_of, page_of, scores_of
 from evensphere.reproduce.rarity import rarity_section
 from evensphere.reproduce.speed import speed_section
 from evensphere.rundir import RunDir
@@ -89,7 +89,7 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
     if table in DIRECT_TABLES:
         if not DIRECT_TABLES[table].files(folder):
             return []
-        command = f"evensphere reproduce {table} --scale {scale} --seeds {DIRECT_TABLES[table].seeds(folder)}"
+        command = command_of(table, scale, DIRECT_TABLES[table].seeds(folder))
         return _titled(command, table, folder, DIRECT_TABLES[table].page(command, folder, mine))
     done = finished(table, scale, folder)
     if not any(table in MEASURED or cell.arm in _arms_of_its_own(table) for cell in done):
@@ -98,7 +98,7 @@ def _section(table: str, scale: str, folder: Path, pictures: Path) -> list[Block
     seeds = max(cell.recipe.seed for cell in done) + 1
     targets = sorted({name for cell in done for name in RunDir(folder / cell.folder).transfer_files()})
     to = [f"--to {name}=PATH" for name in targets] if table == "transfer" else []
-    command = " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *to])
+    command = command_of(table, scale, seeds, *to)
     scores = scores_of(table, done, folder)
     return _titled(command, table, folder, page_of(table, command, scores, done, folder, mine))
 

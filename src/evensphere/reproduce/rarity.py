@@ -41,6 +41,7 @@ from evensphere.recipes.frozen import by_encoder_of
 from evensphere.recipes.images import splits_of
 from evensphere.recipes.network import projector_of
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
+from evensphere.reproduce.cells import arm_of
 from evensphere.reproduce.page import Block, Heading, Paragraph, Rows
 from evensphere.rundir import RunDir
 
@@ -78,7 +79,7 @@ def measure(run: RunDir, data: str | None) -> dict[str, Any]:
         lists["region"] = _by_region(run, look, density)
     return {
         "run": run.path.name,
-        "arm": _arm_of(run),
+        "arm": arm_of(run.path.resolve().name),
         "seed": recipe.seed,
         "recipe": recipe.name,
         "epochs": recipe.epochs,
@@ -87,11 +88,6 @@ def measure(run: RunDir, data: str | None) -> dict[str, Any]:
         "shared_neighbours_percent": None if look.reliability is None else round(look.reliability, 2),
         "found": {name: _found(order, rare, labels[look.index]) for name, order in lists.items()},
     }
-
-
-def _arm_of(run: RunDir) -> str:
-    """What `reproduce` calls the run's arm."""
-    return run.path.resolve().name.rpartition("-seed")[0]
 
 
 def _found(order: Int64[Tensor, " m"], rare: Bool[Tensor, " n"], labels: Int64[Tensor, " n"]) -> dict[str, list[int]]:
@@ -142,14 +138,17 @@ def measure_all(runs: Sequence[Path], data: str | None, file: Path) -> None:
     known = {(line["scale"], line["run"]) for line in lines}
     for path in runs:
         run, name = RunDir.existing(path), (path.resolve().parent.name, path.resolve().name)
-        if not run.encoder_file.exists() or name in known or _arm_of(run) not in ARMS:
-            finished = "not finished" if not run.encoder_file.exists() else f"not one of the arms {', '.join(ARMS)}"
-            typer.echo(f"{path}: {'known already' if name in known else finished}")
-            continue
-        lines.append({"scale": name[0], **measure(run, data)})
-        known.add(name)
-        atomic_write(file, "".join(json.dumps(line) + "\n" for line in lines))
-        typer.echo(f"{path}: done")
+        if name in known:
+            typer.echo(f"{path}: known already")
+        elif not run.encoder_file.exists():
+            typer.echo(f"{path}: not finished")
+        elif arm_of(name[1]) not in ARMS:
+            typer.echo(f"{path}: not one of the arms {', '.join(ARMS)}")
+        else:
+            lines.append({"scale": name[0], **measure(run, data)})
+            known.add(name)
+            atomic_write(file, "".join(json.dumps(line) + "\n" for line in lines))
+            typer.echo(f"{path}: done")
 
 
 def read_lines(file: Path) -> list[Line]:

@@ -25,7 +25,7 @@ from evensphere.reproduce.cells import Cell, get_table, table_cells
 from evensphere.reproduce.direct import DIRECT_TABLES
 from evensphere.reproduce.measures import MEASURED, is_measured, measure
 from evensphere.reproduce.page import Block, to_html, to_markdown, to_tex
-from evensphere.reproduce.pages import page_of, scores_of
+from evensphere.reproduce.pages import command_of, page_of, scores_of
 from evensphere.reproduce.results import write_scores
 from evensphere.reproduce.surrogates import look_back, own_harmonizer
 from evensphere.reproduce.transfer import Target, check_target, read_targets
@@ -64,7 +64,7 @@ def reproduce(
     targets = _targets(table, to, cells[0])
     work = _Work(table, scale, folder, targets, console)
     options = [*["--no-train"] * no_train, *(f"--to {shlex.quote(one)}" for one in to)]
-    command = " ".join([f"evensphere reproduce {table} --scale {scale} --seeds {seeds}", *options])
+    command = command_of(table, scale, seeds, *options)
     make_folder(folder)
     if no_train:
         cells = [cell for cell in cells if work.needs_no_training(cell)]
@@ -91,7 +91,7 @@ def _measure_directly(table: str, scale: str, seeds: int, data: str | None, fold
     make_folder(folder)
     with FileLock(folder / f".{table}.lock"):
         DIRECT_TABLES[table].measure(scale, seeds, data, folder, console)
-        command = f"evensphere reproduce {table} --scale {scale} --seeds {DIRECT_TABLES[table].seeds(folder)}"
+        command = command_of(table, scale, DIRECT_TABLES[table].seeds(folder))
         _write_page(table, DIRECT_TABLES[table].page(command, folder, folder / table), folder)
     return folder
 

@@ -40,6 +40,7 @@ from evensphere.metrics.signals import alignment, alpha_req, effective_rank, lid
 from evensphere.ops.draw import permutation
 from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe
+from evensphere.reproduce.cells import arm_of
 from evensphere.reproduce.choice import Line, read_signals, run_of
 from evensphere.rundir import RunDir
 
@@ -96,7 +97,7 @@ def _measure(revisited: Revisited, step: int, last: bool) -> Line:
     recipe, counts = revisited.recipe, _tail_counts(revisited)
     line = {
         **_named(revisited.run, recipe),
-        "arm": revisited.run.path.name.rpartition("-seed")[0] or recipe.arm,
+        "arm": arm_of(revisited.run.path.name) or recipe.arm,
         "seed": recipe.seed,
         "step": step,
         "epoch": step // recipe.resolved["steps_per_epoch"],
