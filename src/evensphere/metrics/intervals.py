@@ -122,8 +122,8 @@ def paired_interval(pairs: Sequence[Paired], same_images: bool) -> Interval:
         seeds     variance of the S differences / S, less `both`, at least 0
 
     With images of their own, seeds vary by their images too, and the variance of the S differences / S is all, unless
-    they agree so well that their images alone would vary more. Degrees of freedom are Satterthwaite's (1946). A single
-    pair has no seeds to tell anything by: its interval is for other images alone.
+    all differences are the same: then there is what their images would vary by. Degrees of freedom are Satterthwaite's
+    (1946). A single pair has no seeds to tell anything by: its interval is for other images alone.
     """
     sums = np.array([pair.shares.sum() for pair in pairs])
     estimate, seeds = float(sums.mean()), len(sums)
@@ -135,8 +135,10 @@ def paired_interval(pairs: Sequence[Paired], same_images: bool) -> Interval:
         variance = max(images + max(0.0, between - both), between)  # other images too cannot be more certain
         freedom = (seeds - 1) * (variance / between) ** 2 if between > 0 else math.inf
         half = _half(variance, freedom)
-    else:  # seeds that agree by chance are no more certain than their images
-        half = max(_half(between, seeds - 1), _half(each / seeds, math.inf))
+    elif between > _ROUNDING * estimate**2:
+        half = _half(between, seeds - 1)
+    else:  # seeds that agree to the last image are no more certain than their images
+        half = _half(each / seeds, math.inf)
     return Interval(estimate, estimate - half, estimate + half)
 
 
