@@ -22,7 +22,7 @@ VIT = [
     *("backbone.num_heads=3", "views.local_views=0"),
 ]
 RUNS = {  # at rates that make little of what rounding leaves, in copies as in parts
-    "simclr": ["optimizer=sgd", "schedule.learning_rate=0.002", "schedule.middle=0.001"],
+    "simclr": ["optimizer=sgd", "schedule.learning_rate=0.0005", "schedule.middle=0.0003"],
     "dino": ["optimizer=adamw", "schedule.learning_rate=0.005", "schedule.middle=0.003"],
 }
 

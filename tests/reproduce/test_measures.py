@@ -307,8 +307,9 @@ def test_what_is_kept_of_measured_runs_makes_the_same_rows(folder: Path, picture
         keep(table, "tiny", folder, tmp_path / "archive")
     assert not list((tmp_path / "archive").rglob("*.safetensors"))
     page = publish(tmp_path / "archive", tmp_path / "docs")
-    for table in tables:
-        assert f"## `evensphere reproduce {table} --scale tiny --seeds 1`" in page
+    for table, to in tables.items():
+        places = " --to shop=PATH" if to else ""
+        assert f"## `evensphere reproduce {table} --scale tiny --seeds 1{places}`" in page
         rows = [line for line in (folder / f"{table}.md").read_text().splitlines() if line.startswith("|")]
         assert len(rows) > 2
         assert "\n".join(rows[:4]) in page
