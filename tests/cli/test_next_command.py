@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from evensphere.cli.main import app
 from evensphere.cli.next_command import command, given_data
+from evensphere.data.source import ArraySource, Splits
 from evensphere.recipes.frozen import data_of
 from evensphere.recipes.part import Part
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
@@ -22,6 +24,11 @@ def understood(words: list[str]) -> Part:
     """The data of `train folder WORDS`."""
     given = {option: [b for a, b in pairwise(words) if a == option] for option in ("--data", "--set")}
     return with_data(get_recipe("folder"), *given["--data"]).set(given["--set"]).data
+
+
+def birds(count: int = 2, name: str = "") -> Splits:
+    """A collection of somebody's own."""
+    return Splits(ArraySource(name, torch.zeros(count, 3, 8, 8, dtype=torch.uint8)))
 
 
 def test_a_path_stays_one_word() -> None:
@@ -37,6 +44,8 @@ def test_a_path_stays_one_word() -> None:
         Part("table", path="rows.csv", label_column="species", channels=1),
         Part("cifar100", path="cifar", imbalance=100.0),
         Part("digits"),
+        Part("table", path="rows.csv", label_column="2024", group_column="true", image_column=' "x" '),
+        Part("tests.cli.test_next_command:birds", count=3, name="null"),
     ],
     ids=str,
 )

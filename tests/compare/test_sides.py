@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.compare.fake_arms import scored_run
+from tests.report.fake_runs import with_images
 
 from evensphere.compare.sides import two_sides
 from evensphere.errors import InputError
@@ -45,7 +46,8 @@ def test_other_data_and_another_method_at_once_are_refused(tmp_path: Path) -> No
 
 def test_where_images_were_kept_is_no_second_difference(tmp_path: Path) -> None:
     balanced = {"name": "digits", "options": {"imbalance": 1}}
-    a, b = run(tmp_path, "a", data=balanced, storage="files"), run(tmp_path, "b", storage="memory")
+    a = with_images(run(tmp_path, "a", data=balanced, storage="files"), "1.png")
+    b = run(tmp_path, "b", storage="memory")
     cautions = two_sides([a, b]).cautions
     assert "the data is what is compared" in cautions[0]
     assert "decoded its images once" in cautions[1]
@@ -55,10 +57,32 @@ def test_data_that_lies_elsewhere_is_the_same_data(tmp_path: Path) -> None:
     here = {"name": "folder", "options": {"path": "here"}}
     a, b = run(tmp_path, "a", data=here), run(tmp_path, "b", "base", data={**here, "options": {"path": "there"}})
     assert two_sides([a, b]).cautions == []
-    (a / "images.json").write_text('{"images": ["1.png", "2.png"]}')
-    (b / "images.json").write_text('{"images": ["1.png", "3.png"]}')
+    with_images(a, "1.png", "2.png")
+    with_images(b, "1.png", "3.png")
     with pytest.raises(InputError, match="other files"):
         two_sides([a, b])
+
+
+def test_other_images_in_a_folder_of_the_same_name_are_what_is_compared(tmp_path: Path) -> None:
+    paths = ("/data/cats/train", "/data/dogs/train")
+    a, b = (run(tmp_path, path[6:9], data={"name": "folder", "options": {"path": path}}) for path in paths)
+    with_images(a, "tom.jpg")
+    with_images(b, "rex.jpg")
+    assert two_sides([a, b]).cautions == ["pretrained on different images (other files): the data is what is compared"]
+
+
+def test_images_that_a_seed_drew_are_no_other_data(tmp_path: Path) -> None:
+    def drawn(name: str, arm: str, seed: int) -> Path:
+        data = {"name": "flowers102", "options": {"imbalance": 100, "seed": seed}}
+        return with_images(run(tmp_path, name, arm, seed, data=data), f"{seed}.jpg")
+
+    sides = two_sides([drawn("a0", "gh", 0), drawn("a1", "gh", 1), drawn("b1", "base", 1)])
+    assert sides.cautions == ["without a partner and left out: seed 0"]
+
+
+def test_arrays_of_an_older_version_were_in_memory_too(tmp_path: Path) -> None:
+    a, b = run(tmp_path, "a", storage="memory"), run(tmp_path, "b", "base")
+    assert two_sides([a, b]).differing == {"harmonizer.name": ("gh", "none")}
 
 
 def test_one_arm_or_three_are_refused(tmp_path: Path) -> None:

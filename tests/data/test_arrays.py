@@ -211,6 +211,33 @@ def test_the_usual_name_of_a_part_comes_first(tmp_path: Path) -> None:
     assert len(splits.test) == 3
 
 
-def test_minus_one_is_no_class(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=pixels(8, 8, 9), labels=np.array([0, 1, -1, 0, 1, 0, 1, -1]))
-    assert array(tmp_path / "x.npz").pretrain.labels() is None
+@pytest.mark.parametrize(
+    ("numbers", "classes"),
+    [
+        ([0, 1, -1, 0, 1, 0, 1, -1], None),
+        ([-1, 1, 1, -1, 1, 1, -1, 1], ("-1", "1")),
+        ([-2, 5, 5, -2, 5, 5, -2, 5], ("-2", "5")),
+        ([-1] * 8, None),
+    ],
+)
+def test_minus_one_is_no_class_but_beside_one_alone(
+    tmp_path: Path, numbers: list[int], classes: tuple[str, ...] | None
+) -> None:
+    np.savez(tmp_path / "x.npz", images=pixels(8, 8, 9), labels=np.array(numbers))
+    source = array(tmp_path / "x.npz").pretrain
+    assert source.class_names == classes
+    assert (source.labels() is None) == (classes is None)
+
+
+def test_a_part_without_labels_is_known_by_what_all_parts_have(tmp_path: Path) -> None:
+    """Test images whose labels are kept back are all -1; of two classes -1 and 1 they may well be one."""
+
+    def tested(train: list[int], test: list[int]) -> int:
+        images = {"train_images": pixels(len(train), 8, 9), "test_images": pixels(len(test), 8, 9)}
+        np.savez(tmp_path / "x.npz", **images, train_labels=np.array(train), test_labels=np.array(test))  # type: ignore[arg-type]
+        splits = array(tmp_path / "x.npz")
+        return 0 if splits.test is None else len(splits.test)
+
+    assert tested([0, 1, 0, 1], [-1, -1, -1]) == 0
+    assert tested([1, 1, 2, 1], [-1, 1, 2]) == 0
+    assert tested([-1, 1, 1, -1], [-1, -1, -1]) == 3

@@ -17,6 +17,7 @@ from evensphere.data.folder import folder
 from evensphere.data.kinds import kind_of
 from evensphere.data.partition import Division
 from evensphere.data.table import table
+from evensphere.disk import DiskError, atomic_write
 from evensphere.errors import InputError
 
 
@@ -75,6 +76,54 @@ def test_a_split_that_failed_can_be_tried_again(tmp_path: Path, monkeypatch: pyt
             made(tmp_path)
     assert list((tmp_path / "split").iterdir()) == []
     assert split(made(tmp_path)).train_counts() == [20, 30, 10]
+
+
+def test_a_card_that_failed_is_no_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in its place, and then its folder cannot be brought to the disk."""
+
+    def broken_disk(path: Path, data: Any) -> None:
+        atomic_write(path, data)
+        if path.name == "card.json":
+            raise DiskError(path, OSError(5, "Input/output error"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("evensphere.data.card.atomic_write", broken_disk)
+        with pytest.raises(DiskError, match="input/output error"):
+            made(tmp_path)
+    assert list((tmp_path / "split").iterdir()) == []
+    assert split(made(tmp_path)).train_counts() == [20, 30, 10]
+
+
+def test_a_picture_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "counts.png").write_text("mine")
+    with pytest.raises(InputError, match=r"files like those of one \(counts\.png\); choose another --out"):
+        made(tmp_path)
+    assert [file.name for file in (tmp_path / "split").iterdir()] == ["counts.png"]
+    assert (tmp_path / "split" / "counts.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("root", ["photos", "~/photos"])
+def test_paths_of_an_earlier_card_are_as_they_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    """But for the collection's own, which was relative to the card already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    class_folders(tmp_path / "photos", ant=6, bee=6)
+    rows = [f"{name}/{i}.png,{name}" for name in ("ant", "bee") for i in range(6)]
+    (tmp_path / "rows.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    options: dict[str, Any] = {"path": "rows.csv", "root": root}
+    card = write_split("table", options, table(**options), Division(), Path("split"))
+    assert card["format"] == 2
+    assert card["source"]["options"] == {"path": "../rows.csv", "root": "../photos"}
+    card |= {"format": 1, "source": {"name": "table", "options": {"path": "../rows.csv", "root": root}}}
+    Path("split/card.json").write_text(json.dumps(card))
+    splits = split("split")
+    assert all(splits.pretrain.read(i).shape[0] == 3 for i in range(12))
+    (tmp_path / "split" / "card.json").write_text(json.dumps(card | {"format": 3}))
+    with pytest.raises(InputError, match="no card that this version of `evensphere split` wrote"):
+        split("split")
 
 
 def test_a_split_cannot_be_split(tmp_path: Path) -> None:

@@ -89,6 +89,19 @@ def test_a_disk_that_goes_away_is_one_sentence() -> None:
         list(Loader(Gone(), 5, VIEWS, seed=0, workers=0).batches(0, 3))
 
 
+@pytest.mark.parametrize(("processes", "what"), [(1, "Fewer than two images of a batch"), (2, "No image of a process")])
+def test_a_batch_that_cannot_be_read_is_said_by_what_a_process_needs(
+    monkeypatch: pytest.MonkeyPatch, processes: int, what: str
+) -> None:
+    class Gone(FileLike):
+        def read(self, i: int) -> Tensor:
+            raise UnreadableImage("gone")
+
+    monkeypatch.setattr("evensphere.ops.collective.world_size", lambda: processes)
+    with pytest.raises(InputError, match=f"{what}.* could be read, the first reason being: gone; is the data"):
+        next(Loader(Gone(), 4, VIEWS, 0, workers=0).batches(0, 1))
+
+
 def test_too_small_is_refused() -> None:
     with pytest.raises(InputError, match="at least 2"):
         array_loader(10, 1)

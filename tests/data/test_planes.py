@@ -282,6 +282,90 @@ def test_of_pages_that_are_no_channels_the_first_is_the_picture(tmp_path: Path) 
     assert decode(tmp_path / "a.tif", 3)[:, 0, 0].tolist() == [255, 0, 0]
 
 
+OME = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="7" '
+    'SizeY="5" SizeC="{channels}" SizeZ="1" SizeT="1">{pages}</Pixels></Image></OME>'
+)
+
+
+def ome_page(path: Path, value: int, own: int, files: list[str]) -> None:
+    """One page of an OME image with a channel in each of `files`; none: all are said to be in this one."""
+    pages = [
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{c}</UUID></TiffData>'
+        for c, name in enumerate(files)
+    ]
+    description = OME.format(own=own, channels=len(files) or 3, pages="".join(pages) or "<TiffData/>")
+    page = np.full((5, 7), value, np.uint8)
+    tifffile.imwrite(path, page, description=description, metadata=None, photometric="minisblack")
+
+
+def test_an_image_does_not_bring_in_other_files(tmp_path: Path) -> None:
+    """A channel in each of several files is as many images, whatever their descriptions say of each other."""
+    (tmp_path / "images").mkdir()
+    names = ["c0.ome.tif", "c1.ome.tif", "../c2.ome.tif"]
+    for c, name in enumerate(names):
+        ome_page(tmp_path / "images" / name, 50 + c, c, names)
+    for c, name in enumerate(names):
+        file = tmp_path / "images" / name
+        assert count_channels(file) == 1
+        for channels, bits in ((1, 8), (3, 8), (1, 16)):
+            assert (decode(file, channels, bits).mul(1 if bits == 8 else 255).round() == 50 + c).all()
+        with pytest.raises(UnreadableImage, match=r"it has 1 channel\(s\), which cannot be made 2"):
+            decode(file, 2)
+
+
+@pytest.mark.parametrize("version", [0, 3], ids=["mmstack", "ndtiff"])
+def test_micro_managers_other_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Its files go on in others that are called alike, or stand beside an index of all."""
+    file = tmp_path / "a_MMStack.tif"
+    values = numbers(5, 7)
+    tifffile.imwrite(file, values, metadata=None, extratags=[(51123, "s", 0, "not so short", True)])
+    said = {"MajorVersion": version, "Summary": {"Prefix": "a"}, "IndexMap": []}
+    monkeypatch.setattr(tifffile.tifffile, "read_micromanager_metadata", lambda *_: said)
+    (tmp_path / "NDTiff.index").write_text("whatever")
+    with file.open("rb") as stream, tifffile.TiffFile(stream) as followed:
+        assert followed.is_ndtiff if version else followed.is_mmstack
+    assert np.array_equal(decode(file, 1, 16)[0].numpy(), values.astype(np.float32) / np.float32(65535))
+
+
+def test_channels_that_are_missing_are_not_invented(tmp_path: Path) -> None:
+    ome_page(tmp_path / "a.ome.tif", 50, 0, [])  # one page, which says that there are three channels
+    assert count_channels(tmp_path / "a.ome.tif") == 1
+    assert (decode(tmp_path / "a.ome.tif", 3) == 50).all()
+    assert (decode(tmp_path / "a.ome.tif", 1) == 50).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}], ids=["imagej", "ome"])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pages_that_make_no_picture_are_pages_to_turn(
+    tmp_path: Path, channels: int, options: dict[str, Any], dtype: Any
+) -> None:
+    """Of three channels a picture is made, grey too; of two or four the first is shown."""
+    values = numbers(channels, 5, 7, dtype=dtype)
+    metadata = {"axes": "CYX"}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata=metadata, **options)
+    eight = values if dtype == np.uint8 else (values.astype(int) + 128) // 257
+    colour, grey = decode(tmp_path / "a.tif", 3).numpy(), decode(tmp_path / "a.tif", 1)[0].numpy()
+    if channels == 3:
+        assert np.array_equal(colour, eight)
+        assert np.abs(grey - np.tensordot([0.299, 0.587, 0.114], eight, 1)).max() <= 1
+    else:
+        assert np.array_equal(colour, eight[[0, 0, 0]])
+        assert np.array_equal(grey, eight[0])
+
+
+def test_cmyk_with_another_sample_is_a_picture(tmp_path: Path) -> None:
+    values = np.zeros((5, 7, 5), np.uint8)
+    values[..., 0] = 255
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="separated", planarconfig="contig", extrasamples=["unspecified"]
+    )
+    assert count_channels(tmp_path / "a.tif") == 3
+    assert decode(tmp_path / "a.tif", 3)[:, 0, 0].tolist() == [0, 255, 255]
+
+
 def test_headers_of_no_images_say_why(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(UnreadableImage, match="not an image"):
@@ -292,6 +376,8 @@ def test_headers_of_no_images_say_why(tmp_path: Path) -> None:
 
 def test_without_tifffile_the_reason_is_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiff(photometric="minisblack", planarconfig="contig")(tmp_path / "a.tif", numbers(4, 5, 6))
+    tiff(photometric="rgb", planarconfig="separate")(tmp_path / "deep.tif", numbers(3, 4, 5))
+    imagej_tiff(tmp_path / "pages.tif", pages := numbers(4, 5, 3, dtype=np.uint8))
     imported = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
@@ -304,3 +390,8 @@ def test_without_tifffile_the_reason_is_what_to_install(tmp_path: Path, monkeypa
         decode(tmp_path / "a.tif", 6)
     Image.new("RGB", (3, 2)).save(tmp_path / "b.tif")
     assert decode(tmp_path / "b.tif", 3).shape == (3, 2, 3), "a picture needs no more than Pillow"
+    assert count_channels(tmp_path / "pages.tif") == 1
+    assert np.array_equal(decode(tmp_path / "pages.tif", 1)[0].numpy(), pages[..., 0])
+    assert np.array_equal(decode(tmp_path / "pages.tif", 3)[2].numpy(), pages[..., 0])
+    with pytest.raises(UnreadableImage, match="needs tifffile"):
+        decode(tmp_path / "deep.tif", 3)

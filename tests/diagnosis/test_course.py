@@ -49,6 +49,7 @@ def test_a_loss_that_does_not_go_down() -> None:
     assert rising is not None
     assert falling is not None
     assert (rising.level, falling.level) == ("alarm", "ok")
+    assert "in the first tenth of the run, " in rising.sentence
     assert falling.numbers["first_tenth"] == pytest.approx(5 - 4.5 / 50)
     assert falling.chart is not None
     assert len(falling.chart.x) == len(falling.chart.series["loss"])
@@ -62,6 +63,7 @@ def test_of_a_run_in_stages_the_last_is_judged() -> None:
     assert found is not None
     assert found.level == "alarm"
     assert found.numbers["first_tenth"] == pytest.approx(1.0)
+    assert "in the first tenth of the stage distillation, " in found.sentence
 
 
 @pytest.mark.parametrize("method", ["moco", "dino"])

@@ -139,7 +139,7 @@ def write_photos(folder: Path, count: int) -> Path:
 def test_a_folder_of_images_before_training(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 120)
     (photos / "broken.png").write_bytes(b"no image")
-    diagnosis = diagnose(photos, out=tmp_path / "out")
+    diagnosis = diagnose(str(photos), out=str(tmp_path / "out"))
     found = named(diagnosis)
     assert diagnosis.looked_at == 120
     assert found.keys() == {
@@ -178,7 +178,7 @@ def test_weights_of_a_timm_model_and_of_a_run(run: Path, tmp_path: Path) -> None
     photos, file = write_photos(tmp_path / "photos", 8), tmp_path / "resnet10t.safetensors"
     model = timm.create_model("test_resnet", num_classes=7)
     save_file(model.state_dict(), file)
-    diagnosis = diagnose(photos, backbone="test_resnet", weights=file, images=6)
+    diagnosis = diagnose(photos, backbone="test_resnet", weights=str(file), images=6)
     found = named(diagnosis)
     assert diagnosis.looked_at == 6
     assert "test_resnet" in found["features"].sentence

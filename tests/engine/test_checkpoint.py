@@ -6,13 +6,16 @@ import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
-from evensphere.engine.checkpoint import checksum, load_encoder, read_checkpoint
+from evensphere.engine.checkpoint import checksum, describe_encoder, load_encoder, read_checkpoint, save_encoder
+from evensphere.engine.evaluate import Evaluation, evaluate_encoder
 from evensphere.errors import InputError
+from evensphere.recipes import scoring
 from evensphere.recipes.network import build_encoder
 from evensphere.recipes.recipe import Recipe, get_recipe
 from evensphere.recipes.run import train
@@ -162,6 +165,24 @@ def test_the_best_encoder_can_be_evaluated(finished: RunDir) -> None:
     assert finished.read_results("test") == last
     assert finished.read_results("test", "best") == best
     assert (finished.path / "eval-best.json").exists()
+
+
+def test_the_best_encoder_is_known_by_what_was_evaluated(
+    finished: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that still trains may find a better one meanwhile."""
+    run = RunDir(shutil.copytree(finished.path, tmp_path / "run"))
+    expected = describe_encoder(run.best_file)["sha256"]
+
+    def meanwhile(*given: Any) -> Evaluation:
+        other = build_encoder(RECIPE, 1)
+        save_encoder(run.best_file, other, {})
+        return evaluate_encoder(*given)
+
+    monkeypatch.setattr(scoring, "evaluate_encoder", meanwhile)
+    results = evaluate(run.path, metrics=["knn"], encoder="best")
+    assert describe_encoder(run.best_file)["sha256"] != expected
+    assert results["settings"]["encoder"] == expected
 
 
 def test_without_validation_images_none_is_best(tmp_path: Path) -> None:

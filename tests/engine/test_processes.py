@@ -80,6 +80,23 @@ def test_numbers_that_cannot_be(devices: int, nodes: int | None, environment: di
         asked_for(devices, nodes, environment)
 
 
+@pytest.mark.parametrize(
+    ("devices", "environment", "gpus", "sentence"),
+    [
+        (None, TORCHRUN, 1, "torchrun started 2 processes on this machine, which see 1 GPU; start as many as there"),
+        (2, TORCHRUN, 1, "torchrun started 2 processes"),
+        (4, {}, 3, "devices = 4 was given, but this machine has 3 GPUs; give 3 at most"),
+        (2, {}, 1, "devices = 2 was given, but this machine has 1 GPU; give 1 at most"),
+    ],
+)
+def test_more_processes_than_gpus_name_who_started_them(
+    devices: int | None, environment: dict[str, str], gpus: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(InputError, match=sentence):
+        asked_for(devices, None, environment)
+
+
 def test_a_notebook_has_no_command_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.orig_argv", ["python"])
     with pytest.raises(InputError, match="a notebook or a prompt has none"), together(2):

@@ -92,15 +92,39 @@ def test_nothing_of_the_users_is_written_over(run: RunDir, tmp_path: Path) -> No
     table = tmp_path / "photos.csv"
     table.write_text("path\n" + "".join(f"{file.relative_to(tmp_path)}\n" for file in tmp_path.rglob("*.png")))
     before = table.read_bytes()
-    with pytest.raises(InputError, match="would be written over"):
+    with pytest.raises(InputError, match=r"would write over .*photos\.csv, which the images come from"):
         embed(run.path, tmp_path / "photos.npy", [str(table)])
+    with pytest.raises(InputError, match="would be written over"):
+        embed(run.path, tmp_path / "photos.npy", [str(tmp_path / "photos")])
     np.save(images := tmp_path / "x.npy", np.zeros((3, 32, 32, 3), np.uint8))
-    with pytest.raises(InputError, match="the images themselves"):
+    with pytest.raises(InputError, match=r"x\.npy, which the images come from"):
         embed(run.path, images, [str(images)])
     assert table.read_bytes() == before
     assert np.load(images).shape == (3, 32, 32, 3)
     for _ in range(2):  # what was written before may be written again
         embed(run.path, tmp_path / "e.npy", [str(table)])
+
+
+def test_a_table_of_an_earlier_time_may_be_the_list_of_images(run: RunDir, tmp_path: Path) -> None:
+    """Its header is that of what would be written over it."""
+    pictures(tmp_path / "photos", 2)
+    places = [file.relative_to(tmp_path) for file in sorted((tmp_path / "photos").rglob("*.png"))]
+    for name, header, rest in (("e.csv", "path,density,region", ",,"), ("e.skipped.csv", "path,reason", ",torn")):
+        table = tmp_path / name
+        table.write_text(f"{header}\n" + "".join(f"{place}{rest}\n" for place in places))
+        before = table.read_bytes()
+        with pytest.raises(InputError, match=rf"{name}, which the images come from"):
+            embed(run.path, tmp_path / "e.npy", [str(table)])
+        assert table.read_bytes() == before
+        table.unlink()
+
+
+@pytest.mark.parametrize("out", ["e.parquet", "e.npy"])
+def test_a_table_of_somebody_elses_skipped_images_stays(run: RunDir, tmp_path: Path, out: str) -> None:
+    (mine := tmp_path / "e.skipped.csv").write_text("file,why I left it out\na.png,blurred\n")
+    with pytest.raises(InputError, match=r"e\.skipped\.csv would be written over"):
+        embed(run.path, tmp_path / out)
+    assert "blurred" in mine.read_text()
 
 
 def test_one_image_has_no_density(run: RunDir, tmp_path: Path) -> None:

@@ -241,9 +241,9 @@ def test_what_cannot_be_exported_is_one_sentence(
     assert not (tmp_path / name).exists()
 
 
-def test_an_export_that_is_not_the_encoder_is_removed(
-    stock: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def never_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written gives other outputs than what it is held against."""
     real = subject_of
 
     def another(*given: Any) -> Subject:
@@ -253,10 +253,23 @@ def test_an_export_that_is_not_the_encoder_is_removed(
         return replace(subject, features=subject.features + 2e-5 * subject.features.abs().max())
 
     monkeypatch.setattr(exporting, "subject_of", another)
+
+
+@pytest.mark.usefixtures("never_the_encoder")
+def test_an_export_that_is_not_the_encoder_is_removed(stock: RunDir, tmp_path: Path) -> None:
     for to, name in (("timm", "e.pth"), ("huggingface", "hf")):
         with pytest.raises(BadExport, match="of no use and was removed"):
             export_encoder(stock.path, to, tmp_path / name)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.usefixtures("never_the_encoder")
+@pytest.mark.parametrize(("to", "name"), [("safetensors", "e.safetensors"), ("mmdet", "e.pth")])
+def test_of_an_export_that_is_removed_nothing_else_goes(stock: RunDir, tmp_path: Path, to: str, name: str) -> None:
+    (mine := tmp_path / f"{name}.json").write_text("notes of my own")
+    with pytest.raises(BadExport, match="of no use and was removed"):
+        export_encoder(stock.path, to, tmp_path / name)
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def test_outputs_that_are_no_numbers_are_not_the_encoders(stock: RunDir) -> None:

@@ -143,6 +143,18 @@ def test_pi_is_estimated_late_where_the_last_step_of_the_warm_up_was_not_taken()
     assert not torch.equal(late, uniform)
 
 
+@pytest.mark.parametrize("recomputed", [3, "1 epoch"])
+def test_without_a_warm_up_nothing_is_overdue(recomputed: int | str) -> None:
+    """In steps, pi is recomputed when they are over and not after the first batch; in epochs, in the first one too."""
+    harmonizer = Harmonizer(D, num_samples=N, anchors=K, warm_up=0, ramp=0, update_every=recomputed)
+    uniform = harmonizer.prior.clone()
+    for step in range(3):
+        assert torch.equal(harmonizer.prior, uniform) == (step == 0 or recomputed == 3)
+        harmonizer(views(step), index_of(step), Progress(step, 5))
+        harmonizer.after_step(views(step), index_of(step), Progress(step, 5))
+    assert not torch.equal(harmonizer.prior, uniform)
+
+
 @pytest.mark.parametrize(("given", "before_and_after"), [(0, (0.0, 0.0)), (1, (1.0, 1.0)), (0.5, (0.5, 0.5))])
 def test_one_momentum_is_that_of_both_stages(given: float, before_and_after: tuple[float, float]) -> None:
     harmonizer = Harmonizer(D, num_samples=N, anchors=K, momentum=given)
@@ -248,6 +260,24 @@ def test_only_a_step_that_was_taken_moves_the_pace() -> None:
     harmonizer.after_step(views(0), index_of(0), Progress(0, 5))
     harmonizer.after_step(views(0), index_of(0), Progress(1, 5))
     assert len(harmonizer.pace.state_dict()["under_way"]) == 1
+
+
+def test_a_branch_that_goes_back_sets_its_pace_anew() -> None:
+    """Its first checkpoint has none (see `branch_checkpoint`)."""
+    harmonizer = at_a_pace(Harmonizer(D, N, K, warm_up=5, ramp=0, update_every=5, steps_per_epoch=5))
+    run(harmonizer, range(5))
+    state = harmonizer.state_dict()
+    del state["_extra_state"]["pace"]
+    first = run(harmonizer, range(5, 30))
+    harmonizer(views(30), index_of(30), Progress(30, 5))  # a step that is not taken
+    assert harmonizer.pace.iterations != Pace(300, 1e-4).iterations
+    harmonizer.load_state_dict(state)
+    assert harmonizer.pace.state_dict() == Pace(300, 1e-4).state_dict()
+    assert run(harmonizer, range(5, 30)) == first
+    harmonizer(views(30), index_of(30), Progress(30, 5))
+    harmonizer.load_state_dict(state)
+    harmonizer.after_step(views(4), index_of(4), Progress(4, 5))
+    assert harmonizer.pace.state_dict() == Pace(300, 1e-4).state_dict(), "and not by a step that is gone"
 
 
 class CountOperations(TorchDispatchMode):

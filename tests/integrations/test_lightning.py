@@ -173,6 +173,83 @@ def test_local_crops_are_left_out_without_an_index(pl: Any, calls: tuple[int, ..
         assert torch.allclose(z, module.head(images + view), atol=1e-6)
 
 
+def views_heard(pl: Any, folder: Path, data: Any, step: Any) -> tuple[Tensor, ...]:
+    """What a harmonizer is given of two views, where the head's outputs are its inputs and `step` is what calls it."""
+
+    class Module(type(make_module(pl, "tensor"))):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Identity()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return torch.stack([self.head(self.factor * part).square().mean() for part in step(batch)]).sum()
+
+    callback = HarmonizerCallback(streaming(), head="head")
+    heard: list[tuple[Tensor, ...]] = []
+    callback.harmonizer.register_forward_pre_hook(lambda _, arguments: heard.append(arguments[0]))
+    make_trainer(pl, [callback], folder, max_steps=1).fit(Module(), DataLoader(data, batch_size=None))
+    (views,) = heard
+    return views
+
+
+def of_view(view: int, images: int = B) -> Tensor:
+    return torch.randn(images, D, generator=torch.Generator().manual_seed(view))
+
+
+class Opaque:
+    """A batch of a type of its own."""
+
+    def __init__(self, views: list[Tensor]) -> None:
+        self.views = views
+
+
+STACKED = torch.stack([of_view(0), of_view(1)])[..., None, None]
+STEPS: dict[str, tuple[Any, Any]] = {
+    "a tensor of views": (STACKED, lambda batch: [batch[..., 0, 0].flatten(0, 1)]),
+    "a tensor of views and labels": ([STACKED, torch.zeros(B)], lambda batch: [batch[0][..., 0, 0].flatten(0, 1)]),
+    "a tensor of views, one by one": (STACKED, lambda batch: list(batch[..., 0, 0])),
+    "labelled images beside": (
+        {"labelled": (torch.zeros(B // 2, D), torch.zeros(B // 2)), "unlabelled": (of_view(0), of_view(1))},
+        lambda batch: list(batch["unlabelled"]),
+    ),
+    "a type of its own": (Opaque([of_view(view) for view in range(8)]), lambda batch: batch.views),
+    "locals in one call": (
+        Opaque([of_view(view) for view in range(8)]),
+        lambda batch: [batch.views[0], batch.views[1], torch.cat(batch.views[2:])],
+    ),
+    "lists of crops": (
+        [of_view(view) for view in range(8)],
+        lambda batch: [torch.cat(batch[:2]), torch.cat(batch[2:])],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_views_are_paired_whatever_holds_them(pl: Any, name: str, tmp_path: Path) -> None:
+    batch, step = STEPS[name]
+    views = views_heard(pl, tmp_path, [batch], step)
+    assert len(views) == 2
+    assert all(torch.equal(z, of_view(view)) for view, z in enumerate(views))
+
+
+@pytest.mark.parametrize(
+    ("batch", "step"),
+    [
+        (torch.stack([of_view(view) for view in range(8)]), lambda batch: [batch.flatten(0, 1)]),
+        (Opaque([of_view(view) for view in range(8)]), lambda batch: [torch.cat(batch.views[:2]), batch.views[2]]),
+        (
+            {"labelled": (of_view(0, 5), torch.zeros(5)), "unlabelled": (of_view(0), of_view(1))},
+            lambda batch: [batch["labelled"][0], *batch["unlabelled"]],
+        ),
+    ],
+    ids=["views-or-images", "globals-in-one-call", "labelled-too"],
+)
+def test_views_that_nobody_can_tell_apart_are_refused(pl: Any, batch: Any, step: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"are not 2 views of .* images; name a submodule .* or return the embeddings"):
+        views_heard(pl, tmp_path, [batch], step)
+
+
 def _parts(views: list[Tensor], sizes: tuple[int, ...]) -> list[list[Tensor]]:
     rest = iter(views)
     return [[next(rest) for _ in range(size)] for size in sizes]

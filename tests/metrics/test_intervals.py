@@ -149,6 +149,26 @@ def test_seeds_that_agree_by_chance_are_not_certain() -> None:
     assert got.high - got.low > 0.15
 
 
+def test_seeds_whose_gains_and_losses_cancel_are_not_certain() -> None:
+    """One image gained and one lost in each class, other ones for each seed: what is left of the sums is rounding."""
+    generator = np.random.default_rng(0)
+    labels = generator.permutation(np.repeat(np.arange(10), range(3, 13)))
+    pairs = []
+    for _ in range(2):
+        first, second = labels.copy(), labels.copy()
+        for c in range(10):
+            gained, lost = generator.choice((labels == c).nonzero()[0], 2, replace=False)
+            second[gained] = first[lost] = (c + 1) % 10
+        pair = paired(first, second, labels, of=range(10))
+        assert pair is not None
+        pairs.append(pair)
+    sums = [float(pair.shares.sum()) for pair in pairs]
+    assert sums == pytest.approx([0, 0], abs=1e-12)
+    assert sums[0] != sums[1], "else there is nothing of what is tested here"
+    got = paired_interval(pairs, same_images=False)
+    assert got.high - got.low > 0.1
+
+
 def test_other_images_too_are_no_more_certain_than_other_seeds_alone() -> None:
     generator = np.random.default_rng(0)
     for _ in range(50):

@@ -22,8 +22,7 @@ SHORT = 'evensphere() {{ if [ "$1" = train ]; then set -- "$@" --set epochs={epo
 
 LOOP = """
 import torch
-dataset = list(torch.randn(20, 8))
-loader = [((torch.randn(10, 8), torch.randn(10, 8)), torch.arange(10 * i, 10 * i + 10)) for i in range(2)]
+dataset = [((torch.randn(8), torch.randn(8)), label) for label in range(20)]
 model, criterion = torch.nn.Linear(8, 128), torch.nn.functional.mse_loss
 """
 

@@ -11,6 +11,7 @@ import torch
 from evensphere.diagnosis.look import Revisited
 from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.errors import InputError
+from evensphere.recipes.images import splits_of
 from evensphere.recipes.recipe import Recipe, get_recipe
 from evensphere.recipes.run import train
 from evensphere.rundir import RunDir
@@ -73,6 +74,8 @@ def test_other_anchors_start_from_a_census_of_the_shared_network(first: RunDir, 
     assert counted.sum().round() == images, "every image was counted"
     assert len(counted) == 5 == branch.read_recipe()["resolved"]["anchors"]
     assert counted.max() > counted.min() + 1, "and pi is no guess"
+    logged = [(e["step"], e["prior"]) for e in branch.read_metrics() if e["event"] == "population"]
+    assert logged == [(11, state["harmonizer.prior"].tolist())]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
@@ -97,13 +100,21 @@ def test_a_branch_with_past_scores_can_be_looked_at(first: RunDir, tmp_path: Pat
     assert Revisited(branch, most=50).at(12).embeddings is not None, "the first checkpoint is whole"
 
 
-def test_another_floor_is_that_of_the_whole_run(first: RunDir, tmp_path: Path) -> None:
-    recipe = tiny("gh", "harmonizer.floor=100")
+def lines(run: RunDir) -> list[str]:
+    """Its metrics; the order of what one step wrote does not matter."""
+    return sorted(run.metrics_file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("queue", [0, 50])
+def test_another_floor_is_that_of_the_whole_run(first: RunDir, tmp_path: Path, queue: int) -> None:
+    stem = first if not queue else RunDir(train(tiny("gh", f"harmonizer.queue={queue}"), tmp_path / "stem"))
+    recipe = tiny("gh", "harmonizer.floor=100", f"harmonizer.queue={queue}")
     whole = RunDir(train(recipe, tmp_path / "whole"))
-    branch = RunDir(train(recipe, tmp_path / "branch", branch=first.path))
+    branch = RunDir(train(recipe, tmp_path / "branch", branch=stem.path))
     assert branch.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
     priors = [read_checkpoint(run, 12)["model"]["harmonizer.prior"] for run in (whole, branch)]
     assert torch.equal(*priors)
+    assert lines(branch) == lines(whole), "the pi that is logged is its own"
 
 
 def test_how_sinkhorn_went_is_not_handed_down(first: RunDir, tmp_path: Path) -> None:
@@ -142,9 +153,40 @@ def test_a_branch_that_is_refused_leaves_nothing(first: RunDir, tmp_path: Path) 
         RunDir(short).checkpoint_file(step).unlink()
     with pytest.raises(InputError, match="has no checkpoint of step 12"):
         train(tiny("two-stage"), tmp_path / "branch", branch=short)
-    with pytest.raises(InputError, match="images and --branch"):
+    with pytest.raises(InputError, match=r"images=list\.txt was given, and the run to branch off was begun with all"):
         train(tiny("two-stage", "images=list.txt"), tmp_path / "branch", branch=first.path)
     assert not (tmp_path / "branch").exists()
+
+
+def test_a_branch_may_name_the_images_of_its_first_stage(tmp_path: Path) -> None:
+    names = [f"digits-{i}.txt" for i in range(2)]
+    source = splits_of(tiny()).pretrain
+    for file, begin in zip(names, (0, 1), strict=True):
+        (tmp_path / file).write_text("\n".join(source.location(i) for i in range(begin, 200 + begin)))
+    mine, other = (f"images={tmp_path / file}" for file in names)
+    stem = train(tiny("gh", mine), tmp_path / "stem")
+    named, unnamed, whole = (
+        RunDir(train(tiny("two-stage", *images), tmp_path / out, branch=branch))
+        for out, images, branch in (("named", [mine], stem), ("unnamed", [], stem), ("whole", [mine], None))
+    )
+    assert named.read_recipe() == unnamed.read_recipe() == whole.read_recipe()
+    assert named.encoder_file.read_bytes() == unnamed.encoder_file.read_bytes() == whole.encoder_file.read_bytes()
+    with pytest.raises(InputError, match="was trained on other images"):
+        train(tiny("two-stage", other), tmp_path / "other", branch=stem)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_branch_may_ask_for_the_storage_that_could_not_be_had(tmp_path: Path) -> None:
+    """Digits are in memory already, so that there is no cache of them."""
+    stem = RunDir(train(tiny("gh", "storage=cache"), tmp_path / "stem"))
+    had = stem.read_recipe()["storage"]
+    assert had != "cache"
+    control = tiny("two-stage", "storage=cache")
+    branch = RunDir(train(control, tmp_path / "branch", branch=stem.path))
+    assert branch.read_recipe()["storage"] == had
+    train(control, branch.path, resume=True)
+    with pytest.raises(InputError, match=f"begun with storage={had}, and files was given"):
+        train(tiny("two-stage", "storage=files"), tmp_path / "files", branch=stem.path)
 
 
 def test_only_a_run_with_a_warm_up_can_be_branched_off(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from evensphere.data.digits import digits
 from evensphere.data.source import Splits
 from evensphere.engine import evaluate as evaluation
 from evensphere.errors import InputError
-from evensphere.recipes import building
+from evensphere.recipes import building, images
+from evensphere.recipes.part import Part
 from evensphere.recipes.recipe import Recipe, get_recipe, with_data
 from evensphere.recipes.run import train
 from evensphere.recipes.scoring import evaluate
@@ -137,3 +139,38 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, text: str | None,
     with pytest.raises(InputError, match=sentence):
         train(tiny(f"images={lines}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_leave_to_download_may_be_given_to_a_begun_run() -> None:
+    """It changes no image; and what was given once holds until it is taken back."""
+
+    def pets(*settings: str) -> Recipe:
+        return with_data(get_recipe("folder"), "hf://somebody/pets").set(["data.revision=main", *settings])
+
+    without, leave, none = pets(), pets("data.download=true"), pets("data.download=false")
+    for begun, now, downloads in (
+        (without, without, None),
+        (without, leave, True),
+        (leave, without, True),
+        (leave, none, False),
+    ):
+        assert now.resuming(begun).data.options.get("download") is downloads
+        assert now.branching_from(begun).data.options.get("download") is downloads
+    with pytest.raises(InputError, match=r"begun with data\.options\.revision=main, and other was given"):
+        pets("data.revision=other").resuming(without)
+
+
+def test_a_begun_run_reads_the_cache_that_it_was_begun_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the hub an earlier version took a revision without leave to download, and knew none of them apart."""
+    asked: list[dict[str, Any]] = []
+
+    def build(kind: str, data: Part, **known: Any) -> Splits:
+        asked.append(data.options)
+        return digits()
+
+    monkeypatch.setattr(images, "build", build)
+    recipe = with_data(get_recipe("folder"), "hf://a/b").set(["data.revision=main"])
+    begun = replace(recipe, resolved={"channels": 3})
+    for one in (recipe, begun, begun.set(["data.download=true"]), begun.set(["data.streaming=true"])):
+        images.splits_of(one)
+    assert ["revision" in options for options in asked] == [True, False, True, True]

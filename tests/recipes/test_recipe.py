@@ -117,6 +117,13 @@ def test_a_data_set_without_its_path_says_which_setting_it_needs() -> None:
         build("data", get_recipe("folder").data)
 
 
+def test_another_schedule_leaves_its_middle_open_only_with_its_rate() -> None:
+    given = get_recipe("folder", "gh").set(["schedule.learning_rate=0.1", "schedule=two-stage"])
+    assert "middle" not in given.schedule.options, "as if nobody had left anything open"
+    left_open = get_recipe("folder", "base").set(["schedule=two-stage"]).schedule.options
+    assert (left_open["learning_rate"], left_open["middle"]) == ("auto", "auto")
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [

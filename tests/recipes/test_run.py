@@ -16,6 +16,7 @@ from torch import Tensor
 
 from evensphere.data.source import ArraySource
 from evensphere.engine import sam
+from evensphere.engine.checkpoint import read_checkpoint
 from evensphere.engine.sam import density_weights
 from evensphere.errors import InputError, TrainingStopped
 from evensphere.recipes.part import build
@@ -64,6 +65,13 @@ def test_a_run_leaves_everything_it_promises(finished: RunDir) -> None:
     priors = [event["prior"] for event in events if event["event"] == "population"]
     assert priors
     assert all(sum(prior) == pytest.approx(1, abs=1e-5) for prior in priors)
+
+
+def test_a_warm_up_that_ends_within_an_epoch_logs_its_pi_too(tmp_path: Path) -> None:
+    run = RunDir(train(tiny("gh", "epochs=1"), tmp_path / "run"))
+    assert run.read_recipe()["resolved"]["warm_up_steps"] == 3
+    priors = [(event["step"], event["prior"]) for event in run.read_metrics() if event["event"] == "population"]
+    assert priors == [(2, read_checkpoint(run, 6)["model"]["harmonizer.prior"].tolist())]
 
 
 def test_the_recipe_can_be_read_back(finished: RunDir) -> None:

@@ -140,6 +140,23 @@ def test_other_shards_are_not_the_ones_to_resume_with(unbroken: RunDir, shards: 
         train(recipe_for(fewer), run, resume=True)
 
 
+def test_a_run_with_epochs_of_other_lengths_is_not_gone_on_with(unbroken: RunDir, shards: Path, tmp_path: Path) -> None:
+    """An earlier version trained on a stream's last, partial batches too; what is finished is left as it is."""
+    run = RunDir(shutil.copytree(unbroken.path, tmp_path / "run"))
+    content = run.read_recipe()
+    content["resolved"]["steps_per_epoch"] = 5
+    run.write_json(run.recipe_file, content)
+    assert "nothing to do" in said(recipe_for(shards), run.path, resume=True)
+    run.encoder_file.unlink()
+    what = r"was begun with epochs of 5 steps, and they have 4 now .*; go on with the images and the version"
+    with pytest.raises(InputError, match=what):
+        train(recipe_for(shards), run.path, resume=True)
+    other = recipe_for(shards, "schedule.middle=0.03", arm="two-stage")
+    with pytest.raises(InputError, match=what):
+        train(other, tmp_path / "branch", branch=run.path)
+    assert not (tmp_path / "branch").exists()
+
+
 def test_the_arms_share_their_first_stage(unbroken: RunDir, shards: Path, tmp_path: Path) -> None:
     """A branch off a run on a stream is what the other arm would have been on its own."""
     other = recipe_for(shards, "schedule.middle=0.03", arm="two-stage")

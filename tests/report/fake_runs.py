@@ -68,6 +68,12 @@ def make_run(folder: Path, arm: str = "gh", seed: int = 0, eval_json: Json | Non
     return folder
 
 
+def with_images(folder: Path, *locations: str) -> Path:
+    """With RUN/images.json, which runs on files have."""
+    (folder / "images.json").write_text(json.dumps({"images": locations}))
+    return folder
+
+
 def webp(number: int) -> str:
     """A small picture that no other number has, as base64."""
     picture = io.BytesIO()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.fake_runs import Json, make_run, results, said
+from tests.report.fake_runs import Json, make_run, results, said, with_images
 
-from evensphere.report.arms import group_arms, main_metric, spread
+from evensphere.recipes.recipe import Recipe, get_recipe
+from evensphere.report.arms import BEFORE_THERE_WAS_A_CHOICE, group_arms, main_metric, spread
 from evensphere.report.page import render_page
 from evensphere.report.record import read_runs
 
@@ -43,10 +46,10 @@ def test_how_a_run_was_watched_and_kept_makes_no_arm(tmp_path: Path) -> None:
         {"storage": "device", "keep_checkpoints": 5, "metrics": ["knn"], "evaluate_every": "3 epochs"},
     ]
     for seed, options in enumerate(watched):
-        make_run(tmp_path / str(seed), seed=seed, eval_json=results(40), **options)
+        with_images(make_run(tmp_path / str(seed), seed=seed, eval_json=results(40), **options))
     (arm,) = group_arms(read_runs(sorted(tmp_path.iterdir())))
     assert len(arm.runs) == 3
-    make_run(tmp_path / "3", seed=3, eval_json=results(40), storage="files")
+    with_images(make_run(tmp_path / "3", seed=3, eval_json=results(40), storage="files"))
     labels = [arm.label for arm in group_arms(read_runs(sorted(tmp_path.iterdir())))]
     assert labels == ["with GH, storage=decoded once", "with GH, storage=files"]
 
@@ -57,6 +60,51 @@ def test_how_the_path_was_typed_makes_no_arm(tmp_path: Path) -> None:
     assert len(group_arms(read_runs(sorted(tmp_path.iterdir())))) == 1
     make_run(tmp_path / "3", seed=3, data={"name": "folder", "options": {"path": ["photos", "others"]}})
     assert len(group_arms(read_runs(sorted(tmp_path.iterdir())))) == 2
+
+
+def test_folders_of_one_name_and_size_are_told_apart_by_their_images(tmp_path: Path) -> None:
+    """And images that moved, or were listed in another order, are the same."""
+    cats, dogs = ("tom.jpg", "felix.jpg"), ("rex.jpg", "fido.jpg")
+    lie = {"0": ("/data/cats/train", cats), "1": ("/data/dogs/train", dogs), "2": ("/scratch/train", cats[::-1])}
+    for name, (path, images) in lie.items():
+        data = {"name": "folder", "options": {"path": path, "seed": int(name)}}
+        with_images(make_run(tmp_path / name, seed=int(name), eval_json=results(40), data=data), *images)
+    arms = group_arms(read_runs(sorted(tmp_path.iterdir())))
+    assert [[run.recipe["seed"] for run in arm.runs] for arm in arms] == [[0, 2], [1]]
+    assert len({arm.label for arm in arms}) == 2
+    assert "train (1234 images, list " in arms[0].label
+
+
+@pytest.mark.parametrize("name", ["flowers102", "own.code:photos"])
+def test_seeds_that_draw_images_of_their_own_are_one_arm(tmp_path: Path, name: str) -> None:
+    for seed in range(3):
+        data = {"name": name, "options": {"path": "/data/flowers", "imbalance": 100, "seed": seed}}
+        with_images(make_run(tmp_path / str(seed), seed=seed, eval_json=results(40), data=data), f"{seed}.jpg")
+    assert len(group_arms(read_runs(sorted(tmp_path.iterdir())))) == 1
+
+
+def test_a_damaged_list_of_images_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", data={"name": "folder", "options": {"path": "photos"}})
+    (run / "images.json").write_text('{"images": 3}')
+    (record,) = read_runs(run)
+    assert (record.images, record.problems) == ("", ["images.json is damaged and was not used."])
+
+
+def test_a_setting_of_a_later_version_makes_no_arm(tmp_path: Path) -> None:
+    """An array is in memory, whatever an old recipe, or a wish, says of storage."""
+    make_run(tmp_path / "old", seed=0, eval_json=results(40))
+    later: Json = {"storage": "memory", "near_duplicates": "each", "micro_batches": 1, "compile": False}
+    make_run(tmp_path / "new", seed=1, eval_json=results(41), **later)
+    make_run(tmp_path / "wish", seed=2, eval_json=results(42), **later | {"storage": "files"})
+    (arm,) = group_arms(read_runs(sorted(tmp_path.iterdir())))
+    assert len(arm.runs) == 3
+
+
+def test_what_old_recipes_mean_by_their_silence_is_what_a_recipe_reads_there(tmp_path: Path) -> None:
+    whole = get_recipe("digits-lt").to_json()
+    silent = {name: value for name, value in whole.items() if name not in BEFORE_THERE_WAS_A_CHOICE}
+    read = asdict(Recipe.from_json(silent))
+    assert {name: read[name] for name in BEFORE_THERE_WAS_A_CHOICE} == BEFORE_THERE_WAS_A_CHOICE
 
 
 def test_an_option_of_a_later_version_makes_no_arm(tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ def test_several_maps_are_chosen_from(tmp_path: Path, opened: Open) -> None:
     content = json.loads((folders[1] / "map.json").read_text())
     page.page.mouse.move(*page.place(content, 5))
     assert page.page.locator("#map-hover p").inner_text().splitlines()[0] == "1/1.jpg"
+    page.page.reload()
+    page.page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
+    assert page.page.locator("#map-run").input_value() == "0"
+    assert colourings.all_text_contents() == ["density", "group", "class"], "of the map that the menu names"
 
 
 def test_names_do_nothing(tmp_path: Path, opened: Open) -> None:

@@ -157,7 +157,30 @@ def test_the_sections_hold_every_signal_and_come_from_the_file_alone(tmp_path: P
     assert (tmp_path / "signals.png").stat().st_size > 10_000
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / SIGNALS_FILE).write_text('{"run": "a", "step": 1}\n{"run": "a", "st')
+def test_runs_of_another_length_are_no_control(tmp_path: Path) -> None:
+    """Three seeds that know and three, of twice the length, that do not: each has a table and a verdict of its own."""
+    short, long = with_knowledge(0.5, 0.1), [line | {"epochs": 10} for line in with_knowledge(0.1, 0.5)]
+    (tmp_path / SIGNALS_FILE).write_text("".join(json.dumps(line) + "\n" for line in long + short))
+    page = to_markdown(signals_sections(tmp_path, tmp_path)).partition("# What regions know of classes")[2]
+    one, other = page.split("## toys with ")[1:]
+    assert one.startswith("5 epochs")
+    assert other.startswith("10 epochs")
+    assert "these tell common classes from rare ones" in one
+    assert "3 long-tailed runs" in one
+    assert "Nothing here tells" in other
+
+
+@pytest.mark.parametrize("text", ['{"run": "a", "step": 1}\n{"run": "a", "st', '{"run": "a", "step": 1}\n', "[1]\n"])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / SIGNALS_FILE).write_text(text)
     with pytest.raises(InputError, match=r"signals\.jsonl"):
+        read_signals(tmp_path / SIGNALS_FILE)
+
+
+@pytest.mark.parametrize("key", ["run", "recipe", "epochs", "arm", "seed", "step", "signals", "accuracies"])
+def test_a_line_without_what_every_line_has_is_damage(tmp_path: Path, key: str) -> None:
+    line = made_up(RISING, RISING)[0]
+    del line[key]
+    (tmp_path / SIGNALS_FILE).write_text(json.dumps(line) + "\n")
+    with pytest.raises(InputError, match=f"cannot be read \\('{key}'\\)"):
         read_signals(tmp_path / SIGNALS_FILE)

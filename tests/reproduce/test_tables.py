@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from evensphere.data.subset import long_tail_counts
 from evensphere.errors import InputError
 from evensphere.methods import METHOD_INFO
 from evensphere.recipes.recipe import get_recipe
 from evensphere.recipes.run import train
 from evensphere.recipes.scoring import evaluate
 from evensphere.reproduce import DIRECT, SCALES, TABLES
-from evensphere.reproduce.arms import ARMS
+from evensphere.reproduce.arms import ARMS, SKEWS
 from evensphere.reproduce.cells import Cell, get_table, has_scale, table_cells
 from evensphere.reproduce.run import reproduce
 
@@ -38,6 +39,16 @@ def test_whatever_branches_has_its_stem_in_the_same_table(table: str, scale: str
             assert stem.stages is None, "a run in stages shares no first stage"
             assert cell.recipe.branching_from(stem).schedule == cell.recipe.schedule
     assert {arm for pair in get_table(table).contrasts for arm in pair} <= cells.keys()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("skew", SKEWS)
+def test_an_imbalance_that_a_title_names_is_had_at_every_scale(scale: str, skew: str) -> None:
+    options = by_arm("skew", scale)[f"{skew}-gh"].recipe.data.options
+    classes = 10 if scale == "tiny" else 100
+    counts = long_tail_counts(options["largest"], classes, options["imbalance"], options.get("profile", "exp"))
+    named = [int(word) for word in ARMS[f"{skew}-gh"].title.split() if word.isdigit()]
+    assert named in ([], [round(max(counts) / min(counts))])
 
 
 @pytest.mark.parametrize("scale", SCALES)

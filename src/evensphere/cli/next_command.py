@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from evensphere.data.kinds import OWN
-from evensphere.recipes.part import Part
+from evensphere.recipes.part import Part, parse_value
 
 
 def command(*words: object) -> str:
@@ -16,9 +16,12 @@ def command(*words: object) -> str:
 
 
 def given_data(data: Part) -> list[str]:
-    """The words that name a collection: --data, and --set for what else is said of it."""
+    """The words that name a collection: --data (--set data=... for one that the user's own code makes), and --set for
+    what else is said of it."""
     options = dict(data.options)
-    if data.name in OWN:
+    if ":" in data.name:  # code of the user's own, which --data would take for a path
+        words = ["--set", f"data={data.name}"]
+    elif data.name in OWN:
         path = options.pop("path", "PATH")
         words = _repeated("--data", path if isinstance(path, list | tuple) else [path])
     else:
@@ -31,4 +34,5 @@ def _repeated(option: str, values: Any) -> list[str]:
 
 
 def _spelled(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as --set reads it. A text that looks like a number, say, has quotes, to stay a text."""
+    return value if isinstance(value, str) and parse_value(value.strip()) == value else json.dumps(value)

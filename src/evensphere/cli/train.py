@@ -96,4 +96,4 @@ def run(
         trackers=track or (),
     )
     draw_after_training(out, images_on_map, data or (), trust, chosen.import_paths)
-    say(f"Trained: {out}\nNext: {command('evaluate', out)}   (or: {command('report', out)})")
+    say(f"Trained: {out}\nNext: {command('evaluate', out)}   (without labels: {command('diagnose', out)})")

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evensphere.errors import InputError
-from evensphere.report.arms import Arm, group_arms, settings_of
+from evensphere.report.arms import Arm, group_arms, own_images, settings_of
 from evensphere.report.record import RunRecord, read_runs
 from evensphere.report.wording import listing
-from evensphere.rundir import RunDir
 
 # What changes along with something else without being meant: said, not refused.
 _ALONGSIDE = {
@@ -55,7 +54,7 @@ def two_sides(runs: Sequence[Path], first: Sequence[Path] = (), second: Sequence
                 f"{strangers[0]} was given for {name}, but it is no run of its arm ({arm.label}), whose runs differ in "
                 "their seed alone."
             )
-    differing = _differing(a.runs[0].recipe, b.runs[0].recipe)
+    differing = _differing(a.runs[0], b.runs[0])
     cautions = _confounding(differing, a, b)
     pairs, unpaired = _paired(a, b)
     return Sides((a.label, b.label), pairs, differing, [*cautions, *unpaired])
@@ -87,13 +86,13 @@ def _usable(folders: Sequence[Path]) -> list[RunRecord]:
     return records
 
 
-def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _differing(first: RunRecord, second: RunRecord) -> dict[str, tuple[Any, Any]]:
     """Setting -> what it is on either side.
 
     The options of parts of different names are not compared.
     """
     mine, theirs = settings_of(first), settings_of(second)
-    mine["name"], theirs["name"] = first["name"], second["name"]
+    mine["name"], theirs["name"] = first.recipe["name"], second.recipe["name"]
     fields = [field for field in sorted(mine.keys() | theirs.keys()) if mine.get(field) != theirs.get(field)]
     renamed = {field.removesuffix("name") for field in fields if field.endswith(".name")}  # "harmonizer."
     return {
@@ -127,10 +126,8 @@ def _other_data(differing: dict[str, tuple[Any, Any]], first: RunRecord, second:
     images = [record.resolved.get("num_images") for record in (first, second)]
     if images[0] != images[1]:
         return f"{images[0]} and {images[1]} of them"
-    lists = [RunDir(record.folder) for record in (first, second)]
-    if all(run.images_file.is_file() for run in lists) and lists[0].read_images() != lists[1].read_images():
-        return "other files"
-    return ""
+    digests = [own_images(record) for record in (first, second)]
+    return "other files" if all(digests) and digests[0] != digests[1] else ""
 
 
 def _paired(a: Arm, b: Arm) -> tuple[list[tuple[RunRecord, RunRecord]], list[str]]:

@@ -40,9 +40,12 @@ def array(
     """uint8 images of one size in a .npy or .npz file.
 
     .npy: all images. .npz: an array called images, x or data, perhaps one called labels, y, label or targets; or such
-        arrays for each split, called train_images or x_train (train; val or validation; test). With train and
-        validation only, validation is the test set. Without splits, see `split_by_class`, drawn with `seed`.
-    labels: a .npy file with a whole number or a text for each image. Classes are numbered in the order of these.
+        arrays for each split, called train_images or x_train (train; validation, val, valid or dev, the first there
+        is; test). With train and validation only, validation is the test set. Without splits, see `split_by_class`,
+        drawn with `seed`.
+    labels: a .npy file with a whole number or a text for each image. Classes are numbered in the order of these. The
+        number -1 stands for no label, and leaves all labels of its part without use; but where -1 and 1 are the only
+        numbers, they are two classes.
     layout: of the images: [N, H, W], [N, H, W, C] or [N, C, H, W]. None takes the shorter of the second and the last
         axis for the channels, the last if they are equal.
     memory_mapped: leave a .npy on the disk and read images as they are needed; None does so from 2 GiB on.
@@ -58,14 +61,17 @@ def array(
                 "images, as train_labels and so on."
             )
         arrays |= {"labels": _load_npy(Path(labels).expanduser(), mapped=False)}
-    parts = {
-        part: (images, _label_row(str(path), found, images.shape[0] if images.ndim else 0))
-        for part, (images, found) in _by_part(str(path), arrays).items()
-    }
-    classes = _classes(parts["train"][1])
+    parts = _by_part(str(path), arrays)
+    rows = _without_gaps(
+        {
+            part: _label_row(str(path), found, images.shape[0] if images.ndim else 0)
+            for part, (images, found) in parts.items()
+        }
+    )
+    classes = _classes(rows["train"])
     sources = {
-        part: _source(file, part if len(parts) > 1 else "", images, layout, found, classes)
-        for part, (images, found) in parts.items()
+        part: _source(file, part if len(parts) > 1 else "", images, layout, rows[part], classes)
+        for part, (images, _) in parts.items()
     }
     pretrain = sources["train"]
     if len(pretrain) < 2:
@@ -176,7 +182,7 @@ def _channels_first(images: Array, layout: Layout) -> Array:
 
 
 def _label_row(name: str, labels: Array | None, count: int) -> Array | None:
-    """The labels as [N]; some keep them as [N, 1]. None where an image has none, which the number -1 stands for."""
+    """The labels as [N]; some keep them as [N, 1]."""
     if labels is None:
         return None
     row = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -186,7 +192,19 @@ def _label_row(name: str, labels: Array | None, count: int) -> Array | None:
         )
     if len(row) != count:
         raise InputError(f"{name} has {count} images and {len(row)} labels; give one label for each image.")
-    return None if row.dtype.kind == "i" and (row < 0).any() else row
+    return row
+
+
+def _without_gaps(rows: Mapping[str, Array | None]) -> dict[str, Array | None]:
+    """The labels of each part; None for a part with an image that has none, which the number -1 stands for, unless all
+    parts together have -1 and 1 alone: a coding of two classes."""
+    numbers = {number for row in rows.values() if row is not None for number in np.unique(row).tolist()}
+    if -1 not in numbers or numbers == {-1, 1}:
+        return dict(rows)
+    return {
+        part: None if row is not None and row.dtype.kind == "i" and (row == -1).any() else row
+        for part, row in rows.items()
+    }
 
 
 def _classes(labels: Array | None) -> Array | None:

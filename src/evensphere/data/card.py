@@ -34,6 +34,9 @@ from evensphere.disk import DiskError, atomic_write, make_folder, remove
 from evensphere.errors import InputError
 from evensphere.untrusted import IMAGES, RESULTS, read_bytes, read_json
 
+COUNTS = "counts.png"
+# 2: every path is relative to the card. 1: that of the collection alone, the others are as they were typed
+_FORMAT = 2
 _OFFICIAL = "official"  # a part that the source itself holds apart
 
 
@@ -77,11 +80,12 @@ def write_split(
     kept = {name: part for name, part in held_apart(splits, pool).items() if name not in parts}
     _create(out)
     there = out.resolve()
-    with _all_or_none([*(out / f"{name}.txt" for name in parts), out / "counts.png"]):
+    # the card first: without it the folder is no split, whatever else cannot be removed
+    with _all_or_none([out / CARD, *(out / f"{name}.txt" for name in parts), out / COUNTS]):
         lists = {name: _write_list(out / f"{name}.txt", pool, labels, numbers) for name, numbers in parts.items()}
         moved = _moved(source, options, lambda path: os.path.relpath(Path(path).expanduser(), there))
         card = {
-            "format": 1,
+            "format": _FORMAT,
             "made_by": f"evensphere {__version__}",
             "source": {"name": source, "options": moved},
             "division": asdict(division),
@@ -90,7 +94,7 @@ def write_split(
             "lists": lists,
             _OFFICIAL: {name: len(part) for name, part in kept.items()},
         }
-        draw_counts(card, out / "counts.png")
+        draw_counts(card, out / COUNTS)
         atomic_write(out / CARD, json.dumps(card, indent=2) + "\n")  # last: from here on the folder is a split
     return card
 
@@ -110,11 +114,11 @@ def _all_or_none(files: Sequence[Path]) -> Iterator[None]:
 def _create(out: Path) -> None:
     make_folder(out)
     try:
-        taken = next((entry.name for entry in out.iterdir() if entry.name == CARD or entry.suffix == ".txt"), None)
+        taken = next((one.name for one in out.iterdir() if one.name in (CARD, COUNTS) or one.suffix == ".txt"), None)
     except OSError as error:
         raise InputError(f"Cannot write a split to {out}: {error.strerror}; choose another --out.") from error
     if taken is not None:
-        raise InputError(f"{out} already holds a split or lists ({taken}); choose another --out.")
+        raise InputError(f"{out} already holds a split, or files like those of one ({taken}); choose another --out.")
 
 
 def _write_list(file: Path, pool: Source, labels: Int64[Tensor, " n"], numbers: Int64[Tensor, " m"]) -> dict[str, Any]:
@@ -168,9 +172,8 @@ def split(path: str | Path) -> Splits:
     name, options = card["source"]["name"], card["source"]["options"]
     if name not in SOURCES or name == "split":
         raise InputError(f"{file} divides a source called '{name}', which is not known; make the split again.")
-    folder = file.parent.resolve()
     try:
-        splits = _function(name)(**_moved(name, options, lambda path: os.path.normpath(folder / path)))
+        splits = _function(name)(**_found_again(name, options, file.parent, card["format"]))
     except (TypeError, KeyError, AttributeError) as error:  # of options that are none, or not what they should be
         raise InputError(
             f"{file} names options that a {name} does not take ({error}); make the split again."
@@ -188,11 +191,21 @@ def split(path: str | Path) -> Splits:
     )
 
 
+def _found_again(source: str, options: Mapping[str, Any], folder: Path, written_as: int) -> dict[str, Any]:
+    """The options in a card in `folder`, their paths as they are found from here. written_as: the card's format."""
+    if written_as == 1:
+        collection = {"path": options["path"]} if "path" in options else {}
+        return {**options, **_moved(source, collection, lambda path: os.path.normpath(folder / path))}
+    there = folder.resolve()
+    return _moved(source, options, lambda path: os.path.normpath(there / path))
+
+
 def read_card(file: Path) -> dict[str, Any]:
     """A card.json, checked to be one. Raises InputError."""
     try:
         card = read_json(file, RESULTS)
-        well_formed = card["format"] == 1 and {"train", "probe"} <= set(card["lists"]) and _typed(card)
+        known = card["format"] in range(1, _FORMAT + 1)
+        well_formed = known and {"train", "probe"} <= set(card["lists"]) and _typed(card)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is no card of `evensphere split` ({error}); give the folder that it wrote."

@@ -38,7 +38,9 @@ EncodedImage = str | Path | IO[bytes] | BytesIO  # which is no IO[bytes] to thos
 
 
 def decode(file: EncodedImage, channels: int, bits: int = 8) -> Pixels:
-    """The picture a viewer shows: upright by its EXIF orientation, alpha on white, the first frame of several.
+    """The picture a viewer shows: upright by its EXIF orientation, alpha on white, the first frame of several (but
+    channels that a microscope's TIFF keeps in a page each, by ImageJ or OME, are one image if that has `channels`, or
+    three that can be made one).
 
     file: a path, or an open binary file that can seek.
     channels: 1 is the luminance, 3 is RGB, 4 keeps the alpha of pictures and the fourth channel of other images. Any
@@ -66,21 +68,28 @@ def count_channels(file: EncodedImage) -> int:
     or .npy file has them. Raises UnreadableImage with a one-line reason."""
     with _quiet:
         try:
-            try:
-                with Image.open(file, formats=_FORMATS) as image:
-                    if not (_pages_are_channels(image) or _has_more_samples(image)):
-                        return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
-                if (count := planes.count_channels(file)) is not None:
-                    return count
-                raise UnreadableImage("a TIFF whose channels are neither grey levels nor colours")
-            except UnidentifiedImageError:
-                if (count := planes.count_channels(file)) is None:
-                    raise
-                return count
+            return _count_channels(file)
         except UnreadableImage:
             raise
         except Exception as error:
             raise UnreadableImage(_reason(error, file)) from error
+
+
+def _count_channels(file: EncodedImage) -> int:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            by_mode = 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+            if not (_channels_in_pages(image) or _has_more_samples(image)):
+                return by_mode
+    except UnidentifiedImageError:
+        if (count := planes.count_channels(file)) is None:
+            raise
+        return count
+    try:
+        count = planes.count_channels(file)
+    except planes.NoTifffile:
+        count = None
+    return by_mode if count is None else count  # CMYK and the like are pictures, whatever else a pixel has
 
 
 def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
@@ -95,10 +104,8 @@ def _read(file: EncodedImage, channels: int, bits: int) -> NDArray[Any]:
                 raise UnreadableImage(
                     f"16-bit colour in a {image.format} file is read with 8 bits only; save it as TIFF, or set bits=8"
                 )
-            if pillow_first and (_pages_are_channels(image) or _are_deep_planes(image)):
-                found = planes.read_planes(file)
-                if found is not None and found.values.shape[2] > 1:
-                    return planes.with_bits(planes.fit(found, channels), bits)
+            if pillow_first and (found := _not_for_pillow(image, file)) is not None:
+                return planes.with_bits(planes.fit(found, channels), bits)
             image.load()  # by itself, so that what fails in `_upright` can only be metadata
             return _picture(_upright(image), channels, bits)
     except UnidentifiedImageError:
@@ -114,19 +121,37 @@ def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
     return tags
 
 
-def _pages_are_channels(image: Image.Image) -> bool:
-    """Whether these are a microscope's channels, a page each (ImageJ, OME), and not pages to turn. The first page's
-    description says so; the others are not looked at."""
+def _not_for_pillow(image: Image.Image, file: EncodedImage) -> planes.Planes | None:
+    """A TIFF's numbers, where Pillow would show a jumble, or one of three channels; else None. Without tifffile one of
+    three is shown."""
+    deep = _are_deep_planes(image)
+    if not deep and _channels_in_pages(image) != 3:  # no picture can be made of two or of four: the first page is one
+        return None
+    try:
+        found = planes.read_planes(file)
+    except planes.NoTifffile:
+        if deep:
+            raise
+        return None
+    count = 1 if found is None else found.values.shape[2]
+    return found if count == 3 or (deep and count > 1) else None
+
+
+def _channels_in_pages(image: Image.Image) -> int:
+    """How many channels a microscope's TIFF (ImageJ, OME) has, if they are a page each and not pages to turn; else 0.
+    The first page's description says so; the others are not looked at."""
     description = str(_tiff_tags(image).get(_DESCRIPTION, ""))
     pattern = r"(?m)^channels=(\d+)" if description.startswith("ImageJ=") else r'\bSizeC="(\d+)"'
     found = re.search(pattern, description)
-    return found is not None and int(found[1]) > len(image.getbands())
+    count = 0 if found is None else int(found[1])
+    return count if count > len(image.getbands()) else 0
 
 
 def _are_deep_planes(image: Image.Image) -> bool:
     """16-bit colours, a plane each, whose bytes Pillow takes for pixels."""
     tags = _tiff_tags(image)
-    return bool(tags.get(_PLANAR, 1) == 2 and max(tags.get(_BITS, (1,))) > 8)
+    planar = tags.get(_PLANAR, 1) == 2 and tags.get(_SAMPLES_PER_PIXEL, 1) > 1
+    return bool(planar and max(tags.get(_BITS, (1,))) > 8)
 
 
 def _has_more_samples(image: Image.Image) -> bool:

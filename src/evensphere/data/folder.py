@@ -31,9 +31,10 @@ def folder(
         folder that fits stands for everything in it. Images of several roots are told apart by their roots' names.
 
     What the folders say (see `listing.by_folders`):
-    train and test inside (and perhaps val or validation): pretrain and probe are train, the others are themselves. With
-        train and val only, val is the test set, as is usual for ImageNet. Without class folders in train there is
-        nothing to fit a probe on, and only pretrain is given. The other splits may only hold classes that train has.
+    train and test inside (and perhaps validation, val, valid or dev, the first there is): pretrain and probe are train,
+        the others are themselves. With train and validation only, validation is the test set, as is usual for ImageNet.
+        Without class folders in train there is nothing to fit a probe on, and only pretrain is given. The other splits
+        may only hold classes that train has.
     class folders (every image lies in a sub-folder; two or more classes have three images or more): pretrain is
         everything; probe, validation and test are a stratified 60/20/20 split of the same images, drawn with `seed`.
         The encoder has then seen the test images' pixels, though never their labels.

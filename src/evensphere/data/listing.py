@@ -183,8 +183,8 @@ def by_folders(
 ) -> Listing:
     """The listing of images whose folders say what they are, in one of three shapes.
 
-    train and test inside (and perhaps val or validation; val alone is the test set): these are the parts. Class folders
-        in them are the classes; images elsewhere are not used.
+    train and test inside (and perhaps validation, val, valid or dev, the first there is, which without test is the test
+        set): these are the parts. Class folders in them are the classes; images elsewhere are not used.
     class folders: every image lies in a sub-folder, which is its class.
     anything else: no labels.
 

@@ -34,7 +34,7 @@ class Loader:
 
     batch_size: images per step over all processes, each of which sees a share of them: a run's batches are the same
         however many processes there are. The last, partial batch of an epoch is kept if it has at least two images (a
-        single image has neither negatives nor batch statistics).
+        single image has neither negatives nor batch statistics); a stream's epoch ends without it.
     workers: processes that decode and crop; None chooses. Images in one tensor need none, and those that are decoded
         already only where a GPU would have to wait for them.
     skipped: images that could not be read while training, as (location, reason); the batch goes on without them.
@@ -104,20 +104,22 @@ class Loader:
 
     def _decoded(self, first_step: int, total_steps: int) -> Iterator[Batch]:
         crops, keys = self.crops(first_step, total_steps)
+        least = 1 if collective.world_size() > 1 else 2
         decoded = DataLoader(
             crops,
             batch_sampler=_Once(keys),
             num_workers=self.workers,
-            collate_fn=partial(_collate, least=1 if collective.world_size() > 1 else 2),
+            collate_fn=partial(_collate, least=least),
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
         for batch, failed in decoded:
             self.skipped.update(failed)
             if batch is None:
+                few = "Fewer than two images of a batch" if least == 2 else "No image of a process's share of a batch"
                 raise InputError(
-                    f"Fewer than two images of a batch could be read, the first reason being: "
-                    f"{next(iter(failed.items()))[1]}; is the data still where it was?"
+                    f"{few} could be read, the first reason being: {next(iter(failed.items()))[1]}; is the data still "
+                    "where it was?"
                 )
             yield batch
 

@@ -38,6 +38,10 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
+class NoTifffile(UnreadableImage):
+    """The image may be sound: the optional package that reads it is not there."""
+
+
 class Planes(NamedTuple):
     """values: [H, W, C] uint8, uint16 or float in 0..1. alpha: the last channel is how opaque a pixel is."""
 
@@ -48,8 +52,9 @@ class Planes(NamedTuple):
 def read_planes(file: str | Path | _Stream) -> Planes | None:
     """The numbers in a .npy file or a TIFF; None for a file of another kind.
 
-    Of several pages the first counts, unless they are the channels of one image. Raises UnreadableImage, or whatever
-    the reader raises on malformed bytes.
+    Of several pages the first counts, unless they are the channels of one image, and all of them are in this file.
+    Raises NoTifffile for a TIFF where that package is missing, UnreadableImage, or whatever the reader raises on
+    malformed bytes.
     """
     if isinstance(file, str | Path):
         with open(file, "rb") as stream:
@@ -61,7 +66,8 @@ def read_planes(file: str | Path | _Stream) -> Planes | None:
 
 
 def count_channels(file: str | Path | _Stream) -> int | None:
-    """Channels by the header of a .npy file or TIFF, alpha left out; None for a file of another kind."""
+    """Channels by the header of a .npy file or TIFF, alpha left out; None for a file of another kind. Raises as
+    `read_planes` does."""
     if isinstance(file, str | Path):
         with open(file, "rb") as stream:
             return count_channels(stream)
@@ -175,13 +181,13 @@ def _as_hwc(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _tiff(stream: _Stream) -> Any:
+    """The file as tifffile has it, by itself: what it says of other files (OME, Micro-Manager, NDTiff) is not followed,
+    since a stranger's image may name any."""
     try:
         import tifffile
     except ImportError:
-        raise UnreadableImage(
-            "a TIFF of 16 bits or many channels needs tifffile; pip install 'evensphere[tiff]'"
-        ) from None
-    return tifffile.TiffFile(stream)
+        raise NoTifffile("a TIFF of 16 bits or many channels needs tifffile; pip install 'evensphere[tiff]'") from None
+    return tifffile.TiffFile(stream, _multifile=False, is_mmstack=False, is_ndtiff=False)
 
 
 class _Layout(NamedTuple):
@@ -193,12 +199,12 @@ class _Layout(NamedTuple):
 
 
 def _tiff_layout(opened: Any) -> _Layout | None:
-    """Channels are samples of the first page, or pages that are called channels (ImageJ, OME). None for palettes, CMYK
-    and the like, which are pictures."""
+    """Channels are samples of the first page, or pages that are called channels (ImageJ, OME) and are all there, since
+    tifffile makes zeros of those that are not. None for palettes, CMYK and the like, which are pictures."""
     page, series = opened.pages[0], opened.series[0]
     if page.photometric.name not in ("MINISBLACK", "RGB"):
         return None
-    if series.axes in ("CYX", "SYX"):
+    if series.axes in ("CYX", "SYX") and all(one is not None for one in series._pages):
         channels, height, width = series.shape
         shape, read = (height, width, channels), lambda: np.moveaxis(series.asarray(), 0, 2)
     else:

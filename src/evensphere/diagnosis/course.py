@@ -67,7 +67,8 @@ def run_length(total_steps: int, done: int, epochs: int) -> Finding:
 
 
 def loss_course(events: Sequence[Event], steps_per_epoch: int, method: str) -> Finding | None:
-    """Whether the method's own loss went down: its last tenth against its first. method: its name in the recipe."""
+    """Whether the method's own loss went down: its last tenth against its first; of a run in stages, those of the last
+    stage. method: its name in the recipe."""
     steps = [event for event in events if event["event"] == "step" and _is_number(event, "ssl")]
     stage = steps[-1].get("stage") if steps else None  # the last: the loss of one is not that of another
     points = [(event["step"], event["ssl"]) for event in steps if event.get("stage") == stage]
@@ -81,14 +82,15 @@ def loss_course(events: Sequence[Event], steps_per_epoch: int, method: str) -> F
     numbers = {"first_tenth": first, "last_tenth": last}
     evidence = "The method's own loss only; GH's has a floor of its own. How far down it goes says nothing by itself."
     asked = Question("loss", "Did it learn?", numbers, evidence, chart)
+    whole = "run" if stage is None else f"stage {stage}"
     went = f"The loss went from {three_figures(first)} to {three_figures(last)}"
     if last >= first and method in _RISING and stage is None:
         return asked.answer("info", f"{went}, which says nothing: the loss of {method} may rise while it learns.")
     if last >= first:
         return asked.answer(
             "alarm",
-            f"The loss did not go down: {three_figures(first)} in the first tenth of the run, {three_figures(last)} in "
-            "the last.",
+            f"The loss did not go down: {three_figures(first)} in the first tenth of the {whole}, "
+            f"{three_figures(last)} in the last.",
             "Try a third of the learning rate (--set schedule.learning_rate=...), and look at a few views: are the "
             "images still recognisable?",
         )

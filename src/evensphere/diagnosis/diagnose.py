@@ -38,9 +38,9 @@ _WIDTH = 128  # of embeddings, in a plan for images that nobody has trained on
 
 def diagnose(
     path: Path | str,
-    out: Path | None = None,
+    out: str | Path | None = None,
     backbone: str | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     images: int = SAMPLE,
     console: Console | None = None,
     trust: bool = False,
@@ -71,7 +71,7 @@ def diagnose(
             diagnosis = diagnose_run(run, images, console, data)
         else:
             diagnosis = diagnose_images(str(path), backbone, weights, images, console)
-    folder = out if out is not None else run.path if is_run else None
+    folder = Path(out) if out is not None else run.path if is_run else None
     if folder is not None:
         write_file(folder / "diagnosis.json", json.dumps(diagnosis.to_json(), indent=2) + "\n")
         write_file(folder / "diagnosis.html", to_html(diagnosis))
@@ -244,7 +244,7 @@ def _kept(found: list[Finding | None]) -> tuple[Finding, ...]:
 def diagnose_images(
     path: str,
     backbone: str | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     images: int = SAMPLE,
     console: Console | None = None,
 ) -> Diagnosis:

@@ -29,7 +29,7 @@ class Eye(NamedTuple):
 _TITLE = "What are images compared by?"
 
 
-def open_eye(source: Source, backbone: str | None, weights: Path | None) -> Eye:
+def open_eye(source: Source, backbone: str | None, weights: str | Path | None) -> Eye:
     """For images of a source; backbone, weights: see `recipes.frozen.by_weights`. Raises InputError for weights that do
     not fit, or half of what is needed."""
     if backbone is None and weights is None:

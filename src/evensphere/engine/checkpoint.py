@@ -25,12 +25,20 @@ from evensphere.errors import InputError
 from evensphere.rundir import RunDir, Which
 from evensphere.untrusted import parse_json
 
-Heritage = Literal["kept", "population", "fresh", "none"]
+Heritage = Literal["kept", "statistics", "population", "fresh", "none"]
 
 FORMAT = 1
 KEPT = 2  # one to go on from, one in case the disk loses it
 _CHECKSUM = "sha256"
-_QUEUE = "harmonizer.past."
+_HARMONIZER = "harmonizer."
+# what of the state of the run that it branches off a run does not take over
+_LEFT_BEHIND: dict[Heritage, tuple[str, ...]] = {
+    "kept": (),
+    "statistics": (),
+    "population": (f"{_HARMONIZER}past.",),  # the queue
+    "fresh": (_HARMONIZER,),
+    "none": (_HARMONIZER,),
+}
 
 
 def save_checkpoint(
@@ -119,7 +127,7 @@ def load_checkpoint(
     except Exception as error:  # torch raises many kinds for a state of something else
         reason = str(error).partition("\n")[0]
         raise InputError(f"{run.checkpoint_file(state['step'])} does not fit the run's recipe ({reason}).") from error
-    assert all(_is_harmonizers(name) for name in missing), missing
+    assert all(name.startswith(_HARMONIZER) for name in missing), missing
     run.truncate_metrics(state["metrics_size"])
     return Position(state["step"], fresh, incomplete)
 
@@ -188,9 +196,9 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     """Begin `target` where `source` was after `step` steps: its checkpoint and its metrics so far become the target's.
 
     harmonizer: what becomes of the source's harmonizer. "kept" and "none" (the target has none) make the target to the
-        last bit what it would have been had it trained those steps itself. Of "population" everything is kept but the
-        queue, which begins empty, and pi, which is estimated anew. A "fresh" one has other anchors, say, so that what
-        the source's remembers is of no use to it.
+        last bit what it would have been had it trained those steps itself. Of "statistics" everything is kept but pi,
+        which is estimated anew; of "population" the queue is not kept either, and begins empty. A "fresh" one has other
+        anchors, say, so that what the source's remembers is of no use to it.
     Raises InputError if the source has not kept that checkpoint.
     """
     check_branch(source, step)
@@ -198,12 +206,12 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     events = source.read_metrics(state["metrics_size"])
     # of how Sinkhorn went, nothing is known before GH acts, and the target may allow it other numbers of iterations
     state["model"].get("harmonizer._extra_state", {}).pop("pace", None)
-    if harmonizer == "population":
-        state["model"] = {name: value for name, value in state["model"].items() if not name.startswith(_QUEUE)}
-        state["incomplete"] = True
-    elif harmonizer != "kept":
-        state["model"] = {name: value for name, value in state["model"].items() if not _is_harmonizers(name)}
+    left = _LEFT_BEHIND[harmonizer]
+    state["model"] = {name: value for name, value in state["model"].items() if not name.startswith(left)}
+    if harmonizer != "kept":  # pi is another, and logged where it is estimated
         events = [event for event in events if event["event"] != "population"]
+    if harmonizer in ("statistics", "population"):
+        state["incomplete"] = True
     if harmonizer == "none":
         events = [{name: x for name, x in event.items() if name not in ("gh", "gh_weight")} for event in events]
     if harmonizer == "fresh":
@@ -217,11 +225,6 @@ def branch_checkpoint(source: RunDir, step: int, target: RunDir, harmonizer: Her
     _write(target, state)
 
 
-def _is_harmonizers(name: str) -> bool:
-    """Whether an entry of a model's state belongs to the harmonizer."""
-    return name.startswith("harmonizer.")
-
-
 def save_encoder(file: Path, encoder: nn.Module, description: dict[str, Any]) -> None:
     """An encoder alone, as safetensors, with a description of it and its checksum in the file's header: in one entry,
     because safetensors writes several in an order of its own, which is another one every time."""
@@ -230,28 +233,30 @@ def save_encoder(file: Path, encoder: nn.Module, description: dict[str, Any]) ->
     atomic_write(file, save_safetensors(tensors, {"evensphere": header}))
 
 
-def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> None:
+def load_encoder(run: RunDir, encoder: nn.Module, which: Which = "last") -> str:
     """Put the weights of a finished run, "last", or those of its best evaluation so far, "best", into an encoder of the
-    same shape. Raises InputError if they are not there, damaged, or of another shape."""
+    same shape; returns their checksum. Raises InputError if they are not there, damaged, or of another shape."""
     file = run.encoder_file if which == "last" else run.best_file
     if not file.is_file():
         raise InputError(_no_encoder(run, which))
-    read_encoder(file, encoder)
+    return read_encoder(file, encoder)
 
 
-def read_encoder(file: Path, encoder: nn.Module) -> None:
-    """Put the weights of a file that `save_encoder` wrote into an encoder of the same shape. Raises InputError if they
-    are damaged, or of another shape."""
+def read_encoder(file: Path, encoder: nn.Module) -> str:
+    """Put the weights of a file that `save_encoder` wrote into an encoder of the same shape; returns their checksum.
+    Raises InputError if they are damaged, or of another shape."""
     try:
         with safe_open(file, "pt") as opened:
             expected = json.loads((opened.metadata() or {}).get("evensphere", "{}")).get(_CHECKSUM)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dictionary
-        if expected is not None and checksum(tensors) != expected:
+        found = checksum(tensors)
+        if expected not in (None, found):
             raise DamagedFile("its checksum is another")
         encoder.load_state_dict(tensors)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file} is damaged or does not fit the run's recipe ({reason}).") from error
+    return found
 
 
 def describe_encoder(file: Path) -> dict[str, Any]:

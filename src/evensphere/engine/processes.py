@@ -249,7 +249,7 @@ def asked_for(devices: int | None, nodes: int | None, environment: Mapping[str, 
         for name, given, count in zip(("devices", "nodes"), (devices, nodes), started, strict=True):
             if given not in (None, count):
                 raise InputError(f"{name} = {given} was given, but {who} started {count}; leave it out.")
-        _check_gpus(*started)
+        _check_gpus(started[0], started[1], who)
         return started[0], started[1]
     devices, nodes = devices or 1, nodes or 1
     if nodes > 1 and (missing := [name for name in _MEETING if name not in environment]):
@@ -261,11 +261,17 @@ def asked_for(devices: int | None, nodes: int | None, environment: Mapping[str, 
     return devices, nodes
 
 
-def _check_gpus(devices: int, nodes: int) -> None:
-    """Refuse more processes on a machine than it has GPUs, if it has any."""
+def _check_gpus(devices: int, nodes: int, who: str | None = None) -> None:
+    """Refuse more processes on a machine than it has GPUs, if it has any. who: started them; None: nobody has yet."""
     gpus = torch.cuda.device_count()
-    if gpus and devices > gpus and devices * nodes > 1:
-        raise InputError(f"devices = {devices} was given, but there are {gpus} GPUs; give {gpus} at most.")
+    if not gpus or devices <= gpus or devices * nodes == 1:
+        return
+    known = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+    if who is not None:
+        raise InputError(
+            f"{who} started {devices} processes on this machine, which see {known}; start as many as there are GPUs."
+        )
+    raise InputError(f"devices = {devices} was given, but this machine has {known}; give {gpus} at most.")
 
 
 _MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")

@@ -195,6 +195,8 @@ def _restore(session: _Session) -> int:
     elif incomplete and isinstance(training.harmonizer, Harmonizer):
         training.harmonizer.estimate_prior()
     if incomplete:
+        if first_step > 0:  # where the run that this one branched off logged its own pi
+            _log_population(session, training.progress(first_step - 1))
         _save(session, first_step)  # whole, since it may have to be gone back to
     return first_step
 
@@ -371,13 +373,26 @@ def _log(session: _Session, progress: Progress, record: dict[str, Any], display:
         measures |= {name: scalars[name] for name in ("spread", "directions")}
         if isinstance(harmonizer, Harmonizer) and "sinkhorn_error" in scalars:
             measures["sinkhorn_excess"] = scalars["sinkhorn_error"] / max(harmonizer.tolerance, _LEAST_TOLERANCE)
-    if isinstance(harmonizer, Harmonizer) and progress.ends_epoch and harmonizer.recomputes_prior(progress):
-        run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
+    if isinstance(harmonizer, Harmonizer) and _log_population(session, progress):
         measures["regions_used"] = regions_used(harmonizer.prior)
     for event in training.watchdog.judge(measures, progress):
         run.append_metrics(event | where)
         if event["event"] == "warning":
             display.say(f"Warning at step {progress.step} (epoch {progress.epoch + 1}): {event['sentence']}.")
+
+
+def _log_population(session: _Session, progress: Progress) -> bool:
+    """Write down the pi that was recomputed after a step, if the step ends an epoch or the warm-up, which may end
+    within an epoch; whether it was."""
+    harmonizer = session.training.harmonizer
+    if not isinstance(harmonizer, Harmonizer) or not harmonizer.recomputes_prior(progress):
+        return False
+    ends_warm_up = progress.step + 1 == harmonizer.warm_up.steps(progress)
+    if not progress.ends_epoch and not ends_warm_up:
+        return False
+    where = {"step": progress.step, "epoch": progress.epoch}
+    session.run.append_metrics({"event": "population", **where, "prior": harmonizer.prior.tolist()})
+    return True
 
 
 def _evaluate(session: _Session, progress: Progress, display: Display) -> bool:

@@ -37,6 +37,7 @@ from evensphere.spreadsheet import to_csv
 
 _SUFFIXES = (".parquet", ".npy")
 _COLUMNS = ("path", "density", "region")  # of the table beside an .npy file
+_REASONS = ("path", "reason")  # of that of images that could not be read
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,27 @@ def embed(
 
 
 def _check_that_nothing_is_lost(out: Path, images: Part) -> None:
-    """Refuse to write over the images, or over a table that is somebody else's."""
+    """Refuse to write over the images, or a list of them, or over a table that is somebody else's."""
     given = images.options.get("path", [])
-    paths = [given] if isinstance(given, str | Path) else given
-    if out.resolve() in {Path(path).expanduser().resolve() for path in paths}:
-        raise InputError(f"--out {out} was given, which is the images themselves; choose another name.")
-    if out.suffix != ".npy":
-        return
-    table = out.with_suffix(".csv")
-    check_writable(table)
-    if table.exists() and not table.read_bytes().startswith(to_csv(_COLUMNS, []).rstrip()):
-        raise InputError(f"{table} would be written over, and is no table of `evensphere embed`; choose another --out.")
+    paths = {Path(path).expanduser().resolve() for path in ([given] if isinstance(given, str | Path) else given)}
+    tables = _tables(out)
+    for file in (out, *tables):
+        if file.resolve() in paths:
+            raise InputError(f"--out {out} would write over {file}, which the images come from; choose another name.")
+    for table, columns in tables.items():
+        check_writable(table)
+        if table.exists() and not table.read_bytes().startswith(to_csv(columns, []).rstrip()):
+            raise InputError(
+                f"{table} would be written over, and is no table of `evensphere embed`; choose another --out."
+            )
+
+
+def _tables(out: Path) -> dict[Path, tuple[str, ...]]:
+    """What may be written beside `out`, with their columns."""
+    tables: dict[Path, tuple[str, ...]] = {out.with_suffix(".skipped.csv"): _REASONS}
+    if out.suffix == ".npy":
+        tables[out.with_suffix(".csv")] = _COLUMNS
+    return tables
 
 
 def _as_text(location: str) -> str:
@@ -174,7 +185,7 @@ def _write(made: Embeddings, found: Frozen, run: RunDir, which: Which, out: Path
     beside = out.with_suffix(".skipped.csv")
     remove(beside)  # of an earlier time
     if made.skipped:
-        atomic_write(beside, to_csv(["path", "reason"], made.skipped))
+        atomic_write(beside, to_csv(_REASONS, made.skipped))
         files.append(beside)
     return files
 

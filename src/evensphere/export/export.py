@@ -10,7 +10,7 @@ from evensphere.errors import unknown_name
 from evensphere.export.checks import BadExport, Exported
 from evensphere.export.graphs import to_onnx, to_torch_export
 from evensphere.export.hugging_face import to_hugging_face
-from evensphere.export.state_dicts import to_detectron2, to_mmdet, to_safetensors, to_timm, to_torchvision
+from evensphere.export.state_dicts import state_files, to_detectron2, to_mmdet, to_safetensors, to_timm, to_torchvision
 from evensphere.export.subject import Subject, subject_of
 from evensphere.export.targets import TARGETS
 from evensphere.recipes.trust import trusting
@@ -57,7 +57,8 @@ def export_encoder(run: str | Path, to: str, out: str | Path, encoder: Which = "
 
 
 def _written(to: str, out: Path) -> list[Path]:
-    """What an exporter may have written."""
-    if to != "huggingface":
-        return [out, out.with_name(f"{out.name}.json")]
-    return [out / name for name in ("model.safetensors", "config.json", "preprocessor_config.json", "evensphere.json")]
+    """What an exporter has written, and nothing that may be somebody else's."""
+    if to == "huggingface":
+        names = ("model.safetensors", "config.json", "preprocessor_config.json", "evensphere.json")
+        return [out / name for name in names]
+    return state_files(out) if to in ("timm", "torchvision", "safetensors") else [out]

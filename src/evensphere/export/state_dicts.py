@@ -147,12 +147,18 @@ def own_state(subject: Subject) -> State:
 
 def write_state(subject: Subject, state: State, out: Path) -> list[Path]:
     """A state dict: as safetensors with the metadata in its header, or torch's with a .json beside it."""
+    files = state_files(out)
     if out.suffix == ".safetensors":
         atomic_write(out, save_safetensors(state, subject.header))
-        return [out]
-    beside = out.with_name(f"{out.name}.json")
-    atomic_write(beside, json.dumps(subject.metadata, indent=2) + "\n")
-    return [_torch_file(out, state), beside]
+        return files
+    atomic_write(files[1], json.dumps(subject.metadata, indent=2) + "\n")
+    _torch_file(out, state)
+    return files
+
+
+def state_files(out: Path) -> list[Path]:
+    """What `write_state` writes: `out` first."""
+    return [out] if out.suffix == ".safetensors" else [out, out.with_name(f"{out.name}.json")]
 
 
 def _torch_file(out: Path, content: Mapping[str, Any]) -> Path:

@@ -226,7 +226,8 @@ class Harmonizer(nn.Module):
         scores = anchor_scores((embeddings[0].detach(),), self.anchors)[0]
         index = None if index is None else collective.gather(index.to(scores.device, non_blocking=True))
         self.population.update(index, collective.gather(scores), warming_up=progress.step < warm_up)
-        overdue = progress.step >= warm_up and not self._estimated  # the warm-up's last step was not taken
+        # the last step of a warm-up, where there is one, was not taken
+        overdue = 0 < warm_up <= progress.step and not self._estimated
         if self.recomputes_prior(progress) or overdue:
             self.estimate_prior()
 
@@ -319,8 +320,11 @@ class Harmonizer(nn.Module):
         if self.population is not None:
             self.population.load_state_dict(state["population"])  # type: ignore[arg-type]
         self._estimated = bool(state.get("estimated", True))  # checkpoints of version 0.1 have neither
+        self._latest_error = None  # of a step after the one that is gone back to
         if "pace" in state:
             self.pace.load_state_dict(state["pace"])  # type: ignore[arg-type]
+        else:  # a branch's first checkpoint has none, and a run that goes back to it has set a pace since
+            self.pace = Pace(self.max_iterations, self.tolerance, self.pace.waits)
 
 
 class NoHarmonizer(nn.Module):

@@ -164,9 +164,7 @@ class HarmonizerCallback(_Callback):
             )
         everything = torch.cat(tuple(heard)) if heard else torch.empty(0)
         if images is None:
-            images = _rows(batch)
-            if images in (None, len(everything)):  # of a batch that holds its views one after the other
-                images = len(everything) // self.views
+            images = _images_of(batch, [len(one) for one in heard], self.views)
         if not images or len(everything) < self.views * images or any(len(one) % images for one in heard):
             raise InputError(
                 f"The head '{self.head}' gave outputs of {[len(one) for one in heard]} rows in a training step, which "
@@ -215,12 +213,31 @@ def _batches_of(updates: int, of_epoch: float, added_up: int) -> float:
     return epochs * of_epoch + rest * added_up
 
 
-def _rows(batch: Any) -> int | None:
-    """The length of a batch's first tensor; None where it has none."""
+def _images_of(batch: Any, calls: Sequence[int], views: int) -> int | None:
+    """How many images a step is of; None where what the batch holds and what the head gave do not go together.
+
+    calls: rows that each call of the head gave. Usually each is a view, or there is one of all views. Where the batch
+    holds no such number of images, the calls have local crops as well, and the batch's tensors tell, if they agree.
+    """
+    one_each = len(calls) >= views and len(set(calls[:views])) == 1
+    images = calls[0] if one_each else sum(calls) // views
+    tensors = list(_tensors(batch))
+    sizes = {size for one in tensors for size in one.shape[: 2 if one.ndim > 4 else 1]}  # five: [views, images, ...]
+    if not sizes or images in sizes or views * images in sizes:  # which has its views one after the other
+        return images
+    lengths = {len(one) for one in tensors}
+    # a lone tensor may hold views as well as images
+    return lengths.pop() if len(lengths) == 1 and len(tensors) > 1 else None
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """All tensors of a batch that have a length, in lists and dictionaries too."""
     if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else None
+        yield from [batch] if batch.ndim else []
+        return
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
-    return next((rows for rows in map(_rows, parts) if rows is not None), None)
+    for part in parts:
+        yield from _tensors(part)
 
 
 def _entry(batch: Any, where: int | str) -> Tensor:

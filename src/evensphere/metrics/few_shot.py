@@ -34,8 +34,9 @@ def few_shot_probe(banks: Banks, shots: int, draws: int = DRAWS, seed: int = 0) 
     Nothing is chosen on validation: who has a few labels has no thousand others to choose by. A class with fewer train
     images gives all it has. shots, draws: at least 1. The seed addresses the draws.
 
-    Returns the shared keys of `classify.scores`, the accuracies being means over draws, without "predicted" and
-    "intervals", which are of one draw; "draws": the average of each; "draws_std": their standard deviation (ddof 0).
+    Returns the shared keys of `classify.scores`, the accuracies being means over draws, without "predicted",
+    "intervals" and "unjudged", which are of one draw; "draws": the average of each; "draws_std": their standard
+    deviation (ddof 0).
     """
     if shots < 1 or draws < 1:
         raise InputError(f"{shots} shots in {draws} draws were asked for; give at least 1 of both.")
@@ -45,7 +46,7 @@ def few_shot_probe(banks: Banks, shots: int, draws: int = DRAWS, seed: int = 0) 
     ]
     per_class = [_mean([one["per_class"][c] for one in found]) for c in range(len(banks.train_counts))]
     averages = [one["average"] for one in found]
-    kept = {name: value for name, value in found[0].items() if name in ("test_images", "unjudged", "C")}
+    kept = {name: value for name, value in found[0].items() if name in ("test_images", "C")}
     return {
         **kept,
         **group_accuracy(per_class, banks.train_counts, banks.group_rule),

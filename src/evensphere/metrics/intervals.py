@@ -121,21 +121,24 @@ def paired_interval(pairs: Sequence[Paired], same_images: bool) -> Interval:
         both      (mean over seeds of the same within one seed - images) / (S - 1)
         seeds     variance of the S differences / S, less `both`, at least 0
 
-    With images of their own, seeds vary by their images too, and the variance of the S differences / S is all, unless
-    all differences are the same: then there is what their images would vary by. Degrees of freedom are Satterthwaite's
-    (1946). A single pair has no seeds to tell anything by: its interval is for other images alone.
+    Their sum counts as no less than the variance of the S differences / S: other images too cannot be more certain than
+    other seeds alone. With images of their own, seeds vary by their images too, and that variance is all, unless all
+    differences are the same up to rounding: then there is what their images would vary by. Degrees of freedom are
+    Satterthwaite's (1946). A single pair has no seeds to tell anything by: its interval is for other images alone.
     """
     sums = np.array([pair.shares.sum() for pair in pairs])
     estimate, seeds = float(sums.mean()), len(sums)
     between = float(sums.var(ddof=1)) / seeds if seeds > 1 else 0.0
     each = float(np.mean([_variance(pair) for pair in pairs]))
+    # of what was summed, to tell rounding by: where gains and losses cancel, the sums themselves are no more than that
+    size = float(np.mean([np.square(pair.shares).sum() for pair in pairs]))
     if same_images or seeds == 1:
         images = _variance(Paired(np.mean([pair.shares for pair in pairs], axis=0), pairs[0].strata))
         both = max(0.0, each - images) / (seeds - 1) if seeds > 1 else 0.0
-        variance = max(images + max(0.0, between - both), between)  # other images too cannot be more certain
+        variance = max(images + max(0.0, between - both), between)
         freedom = (seeds - 1) * (variance / between) ** 2 if between > 0 else math.inf
         half = _half(variance, freedom)
-    elif between > _ROUNDING * estimate**2:
+    elif between > _ROUNDING * size:
         half = _half(between, seeds - 1)
     else:  # seeds that agree to the last image are no more certain than their images
         half = _half(each / seeds, math.inf)

@@ -10,7 +10,7 @@ from evensphere.data.source import ArraySource, Source, Splits, take_listed
 from evensphere.data.stream import Stream
 from evensphere.errors import InputError
 from evensphere.recipes.bursts import Groups
-from evensphere.recipes.part import build
+from evensphere.recipes.part import Part, build
 from evensphere.recipes.recipe import Recipe, without_auto
 from evensphere.rundir import RunDir
 
@@ -19,8 +19,17 @@ def splits_of(recipe: Recipe) -> Splits:
     """The data set of a recipe. What a begun run found out about its images ("auto") is not asked again, lest a folder
     that has changed be read otherwise."""
     known = how_read(recipe)
-    splits: Splits = build("data", without_auto(recipe.data) if known else recipe.data, **known)
+    splits: Splits = build("data", _as_begun(without_auto(recipe.data)) if known else recipe.data, **known)
     return splits
+
+
+def _as_begun(data: Part) -> Part:
+    """The data of a begun run. Runs of earlier versions could name a revision on the hub and no leave to download; they
+    read what this machine's cache held, whatever its revision, and still do."""
+    options = data.options
+    if data.name != "hub" or "download" in options or options.get("streaming"):
+        return data
+    return Part(data.name, **{name: value for name, value in options.items() if name != "revision"})
 
 
 def how_read(recipe: Recipe) -> dict[str, int]:

@@ -177,8 +177,10 @@ class Recipe:
 
     @property
     def found_out(self) -> dict[str, Any]:
-        """What `resolved` says of the images themselves: it holds for other runs on the same ones too."""
-        return {name: self.resolved[name] for name in ("channels", "bits", "adapted") if name in self.resolved}
+        """What `resolved` says of the images themselves, and of where they could not be kept: it holds for other runs
+        on the same ones too."""
+        names = ("channels", "bits", "adapted", "storage_asked")
+        return {name: self.resolved[name] for name in names if name in self.resolved}
 
     def set(self, settings: Sequence[str]) -> Recipe:
         """A copy with settings of the form 'epochs=3', 'method=simclr' or 'method.temperature=0.2' applied in order."""
@@ -195,33 +197,42 @@ class Recipe:
 
         Raises InputError where this recipe says something else than that one; what it leaves open ("auto") was decided.
         """
-        wished = begun.resolved.get("storage_asked")  # and could not be had
-        storage = begun.storage if self.storage == wished else self.storage
-        for name, theirs, mine in replace(self, init=begun.init, storage=storage)._differences(begun):
+        for name, theirs, mine in replace(self, init=begun.init, storage=self._storage_of(begun))._differences(begun):
             raise InputError(
                 f"This run was begun with {name}={theirs}, and {mine} was given now; "
                 "resume it with the settings it was begun with, or choose another --out."
             )
-        return replace(begun, data=self.data, workers=self.workers)
+        return replace(begun, data=self._data_beside(begun), workers=self.workers)
 
     def branching_from(self, begun: Recipe) -> Recipe:
         """The recipe to branch off another run with: this one, with what that one left open decided alike.
 
         Raises InputError where the two would not have been the same run up to the end of that run's warm-up. They may
-        differ in whether there is a harmonizer, in what it does only afterwards, and in what it remembers.
+        differ in whether there is a harmonizer, in what it does only afterwards, and in what it remembers. Whether a
+        list of images is that of the other run is seen only once it is read.
         """
         if begun.harmonizer.name == "none":
             raise InputError(f"A run of the arm {begun.arm} has no warm-up to branch off; give one of the arm gh.")
+        if self.images is not None and begun.images is None:
+            raise InputError(
+                f"images={self.images} was given, and the run to branch off was begun with all images; leave it out, "
+                "or branch off a run on the same list."
+            )
         options = (*_AFTER_WARM_UP, *_REMEMBERED, *_BESIDE_THE_MEMORY, "momentum")
         later = ["arm"] + [f"harmonizer.options.{name}" for name in options]
-        for name, theirs, mine in self._differences(begun):
+        for name, theirs, mine in replace(self, storage=self._storage_of(begun))._differences(begun):
             if name not in later and not (self.harmonizer.name == "none" and name.startswith("harmonizer")):
                 raise InputError(
                     f"The run to branch off was begun with {name}={theirs}, and {mine} was given now; "
                     "up to the end of the warm-up the two must be the same."
                 )
         return replace(
-            begun, harmonizer=self.harmonizer, data=self.data, workers=self.workers, resolved=begun.found_out
+            begun,
+            harmonizer=self.harmonizer,
+            data=self._data_beside(begun),
+            images=self.images or begun.images,
+            workers=self.workers,
+            resolved=begun.found_out,
         )
 
     def heritage(self, begun: Recipe) -> Heritage:
@@ -233,12 +244,24 @@ class Recipe:
         streams = begun.resolved.get("population") == "streaming"
         if not same or _warm_up_momentum(mine, streams) != _warm_up_momentum(theirs, streams):
             return "fresh"
-        return "kept" if all(mine.get(name, 0) == theirs.get(name, 0) for name in _BESIDE_THE_MEMORY) else "population"
+        if mine.get("queue", 0) != theirs.get("queue", 0):
+            return "population"
+        return "kept" if mine.get("floor", 0) == theirs.get("floor", 0) else "statistics"
+
+    def _storage_of(self, begun: Recipe) -> str:
+        """Where to keep the images: where that run does, if it was told the same and could not have it."""
+        return begun.storage if self.storage == begun.resolved.get("storage_asked") else self.storage
+
+    def _data_beside(self, begun: Recipe) -> Part:
+        """This recipe's data. Files that could be fetched for that run still can, unless this recipe says otherwise."""
+        could = begun.data.options.get("download")
+        return self.data if could is None or "download" in self.data.options else self.data.replace(download=could)
 
     def _differences(self, begun: Recipe) -> list[tuple[str, Any, Any]]:
         """(setting, there, here) wherever the recipes say different things that matter to the bits of a run."""
         mine, theirs = _flat(self.to_json()), _flat(begun.to_json())
-        free = ("resolved", "summary", "workers", "data.options.path", "images", "teachers")
+        # where the images are, and whether those that are not here may be fetched, does not change what they are
+        free = ("resolved", "summary", "workers", "data.options.path", "data.options.download", "images", "teachers")
         adapted = [name for name in begun.resolved.get("adapted", ()) if name not in mine]
         return [
             (name, theirs.get(name), mine.get(name))
@@ -386,8 +409,9 @@ def _named(kind: str, name: Any, old: Part | None) -> Part | None:
     if kind == "stages" and name in (None, "none"):
         return None
     left_open = {} if old is None else {option: "auto" for option, value in old.options.items() if value == "auto"}
-    if kind == "schedule" and "learning_rate" in left_open:
-        left_open["middle"] = "auto"  # which goes with the rate
+    if kind == "schedule":  # where the rate's middle goes with the rate
+        left_open.pop("middle", None)
+        left_open |= {"middle": "auto"} if "learning_rate" in left_open else {}
     known = options_of(kind, str(name)) if left_open else {}
     return Part(str(name), **{option: value for option, value in left_open.items() if option in known})
 

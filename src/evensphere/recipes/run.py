@@ -113,8 +113,6 @@ def train_whole(
     if begun:
         recipe = begun_recipe(recipe, run, resume)
     elif branch is not None:
-        if recipe.images is not None:
-            raise InputError("images and --branch were given; a branch learns from the images of its first stage.")
         recipe = recipe.branching_from(Recipe.from_json(RunDir.existing(branch).read_recipe()))
     if recipe.compile:
         check_compiler()
@@ -140,9 +138,23 @@ def _go_on(recipe: Recipe, splits: Splits, run: RunDir, fabric: Fabric, console:
         pixels = source if run.encoder_file.exists() else pixels_again(recipe, source, fabric.device, console)
         begin = None if run.checkpoint_steps() or run.encoder_file.exists() else Beginning(recipe, console)
         training = build_training(recipe, splits, source, run, pixels, groups_of(run), begin)
+        if not run.encoder_file.exists():
+            _check_epochs(run, recipe, training)
         if processes.sharding != "none":
             check_encoder(recipe, training.method.encoder)
         return _finish(training, recipe, run, fabric, console, processes)
+
+
+def _check_epochs(run: RunDir, recipe: Recipe, training: Training) -> None:
+    """Refuse to go on from a run, of this recipe, whose epochs had another number of steps: its checkpoints and its
+    schedule count by them."""
+    now = training.loader.steps_per_epoch
+    then = recipe.resolved.get("steps_per_epoch", now)
+    if then != now:
+        raise InputError(
+            f"{run.path} was begun with epochs of {then} steps, and they have {now} now (a stream's are of whole "
+            "batches since); go on with the images and the version that it was begun with, or start a new run."
+        )
 
 
 def _begin(
@@ -172,7 +184,7 @@ def _begin(
         check_encoder(recipe, training.method.encoder)
     if ready is not None:
         ready(recipe, training.method)
-    begun = None if branch is None else _check_branch(branch, source)
+    begun = None if branch is None else _check_branch(branch, source, training)
     run.create()
     with run.lock():
         if run.recipe_file.exists():  # since it was looked for
@@ -262,11 +274,12 @@ def _resolved(recipe: Recipe, training: Training, source: Source, begin: Beginni
     return replace(recipe, resolved=recipe.resolved | facts | begin.resolved)
 
 
-def _check_branch(branch: RunDir, source: Source) -> Recipe:
+def _check_branch(branch: RunDir, source: Source, training: Training) -> Recipe:
     """The recipe of the run to branch off, if it has reached the end of its warm-up, on these images."""
     if branch.images_file.exists() and branch.read_images() != [source.location(i) for i in range(len(source))]:
         raise InputError(f"{branch.path} was trained on other images; branch off a run on the same ones.")
     begun = Recipe.from_json(branch.read_recipe())
+    _check_epochs(branch, begun, training)
     check_branch(branch, begun.resolved["warm_up_steps"])
     return begun
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from evensphere.data.augment import Views
 from evensphere.data.source import Source, Splits
 from evensphere.disk import check_writable
-from evensphere.engine.checkpoint import describe_encoder, load_encoder
+from evensphere.engine.checkpoint import load_encoder
 from evensphere.engine.evaluate import Evaluation, evaluate_encoder
 from evensphere.engine.predictions import Predictions, write_predictions
 from evensphere.errors import InputError
@@ -62,7 +62,7 @@ def evaluate(
         splits = _scored_on_validation(splits)
     untrained = build_encoder(recipe, splits.pretrain.channels)
     trained = copy.deepcopy(untrained)
-    load_encoder(folder, trained, encoder)
+    checksum = load_encoder(folder, trained, encoder)
     device = Fabric(accelerator="auto", devices=1).device
     for one in (untrained, trained):
         one.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,7 +71,7 @@ def evaluate(
     with console.status("Evaluating the trained encoder"):
         evaluation = evaluate_encoder(trained, splits, views, list(metrics or recipe.metrics))
     evaluation.results["knn_untrained"] = floor
-    return record_results(folder, split, recipe, splits, data, evaluation, encoder, out)
+    return record_results(folder, split, recipe, splits, data, evaluation, encoder, out, checksum)
 
 
 def record_results(
@@ -83,10 +83,13 @@ def record_results(
     evaluation: Evaluation,
     encoder: Which = "last",
     out: Path | None = None,
+    checksum: str | None = None,
 ) -> dict[str, Any]:
     """Write results and predictions into the run, beside those already there of the same images; returns them all.
 
     out: another file for the results; predictions are kept beside the run's own results of its last encoder only.
+    checksum: of the encoder that was evaluated. A best one is known by it, since a run that still trains may find a
+        better one, even while this one is evaluated.
     """
     own = folder.results_file(split, encoder)
     counts = splits.train_counts() or []
@@ -95,7 +98,10 @@ def record_results(
         "train_counts": counts,
         "groups": class_groups(counts, splits.group_rule),
         "group_rule": splits.group_rule,
-        "settings": {"data": recipe.data.name if data is None else ", ".join(_paths(data))} | _which(folder, encoder),
+        "settings": {
+            "data": recipe.data.name if data is None else ", ".join(_paths(data)),
+            **({} if encoder == "last" else {"encoder": checksum}),
+        },
     }
     earlier = folder.read_results(split, encoder)
     if earlier.get("settings") == results["settings"]:  # other metrics of the same encoder on the same images
@@ -104,11 +110,6 @@ def record_results(
     if encoder == "last" and out in (None, own):
         _keep_predictions(folder, split, evaluation, splits.test)
     return results
-
-
-def _which(folder: RunDir, encoder: Which) -> dict[str, str]:
-    """The best encoder by its checksum, since a run that still trains may find a better one."""
-    return {} if encoder == "last" else {"encoder": str(describe_encoder(folder.best_file).get("sha256"))}
 
 
 def _keep_predictions(run: RunDir, split: Split, evaluation: Evaluation, source: Source | None) -> None:

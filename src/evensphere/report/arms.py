@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from evensphere.data.kinds import OWN
 from evensphere.report.record import Json, RunRecord, part
 from evensphere.report.wording import NBSP
 
@@ -112,7 +113,7 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
     """
     members: dict[_Key, dict[int, RunRecord]] = {}
     for record in (record for record in records if record.recipe):
-        key = (record.recipe["name"], record.recipe["arm"], json.dumps(settings_of(record.recipe), sort_keys=True))
+        key = (record.recipe["name"], record.recipe["arm"], json.dumps(settings_of(record), sort_keys=True))
         members.setdefault(key, {}).setdefault(record.recipe["seed"], record)
     names = list(dict.fromkeys(name for name, _, _ in members))
     kinds = list(dict.fromkeys([*_LOOKS, *(kind for _, kind, _ in members)]))
@@ -133,12 +134,15 @@ _SILENT = frozenset(
     | {"evaluate_every", "checkpoint_every", "snapshot_every", "keep_checkpoints"}
 )
 
+# what a recipe that was written before there was a choice means by its silence: as in `Recipe.from_json`
+BEFORE_THERE_WAS_A_CHOICE: Json = {"storage": "files", "near_duplicates": "each", "micro_batches": 1, "compile": False}
 
-def settings_of(recipe: Json) -> Json:
+
+def settings_of(record: RunRecord) -> Json:
     """Everything that can change a result but the seeds (of run and data), flat: {"harmonizer.weight": 1.0, ...}.
 
-    Of where images were kept: whether they were decoded anew each time, at full size. Of where they lay: the last names
-    of the paths, and how many there were.
+    record: its recipe has a name, an arm and a seed. Of where files were kept: whether they were decoded anew each
+    time, at full size. Of a path: see `_images_at`.
     """
     settings: Json = {}
 
@@ -149,17 +153,35 @@ def settings_of(recipe: Json) -> Json:
         elif not prefix.endswith(".seed") and value is not None:  # an option that came later is None before
             settings[prefix] = value
 
-    for top, value in recipe.items():
+    for top, value in (BEFORE_THERE_WAS_A_CHOICE | record.recipe).items():
         if top not in _SILENT:
             flatten(top, value)
-    if "storage" in settings:
-        settings["storage"] = "files" if settings["storage"] == "files" else "decoded once"
+    # files or streams: all else is an array, which is in memory whatever the recipe says
+    in_files = bool(record.images) or settings.get("data.name") in ("shards", "hub")
+    settings["storage"] = "files" if in_files and settings.get("storage") == "files" else "decoded once"
     if "data.path" in settings:
-        paths = settings["data.path"]
-        names = [Path(str(path)).name for path in (paths if isinstance(paths, list) else [paths])]
-        images = part(recipe, "resolved").get("num_images")
-        settings["data.path"] = f"{' + '.join(names)} ({images} images)"
+        settings["data.path"] = _images_at(settings["data.path"], record)
     return settings
+
+
+def _images_at(path: object, record: RunRecord) -> str:
+    """Which images a path stands for, wherever it lies: its last names, how many images there were, and which."""
+    paths = path if isinstance(path, list) else [path]
+    names = " + ".join(Path(str(one)).name for one in paths)
+    images = f"{record.resolved.get('num_images')} images"
+    return f"{names} ({images}, list {digest})" if (digest := own_images(record)) else f"{names} ({images})"
+
+
+def own_images(record: RunRecord) -> str:
+    """A digest of the run's images; empty where it is not known, or says nothing of the data.
+
+    The seed of a data set may draw which of its images a run has, and runs that differ in that are of one arm. Of
+    anybody's own collections it draws the test images alone: all train.
+    """
+    data = part(record.recipe, "data")
+    name = str(data.get("name"))
+    own_code = ":" in name and "seed" not in part(data, "options")
+    return record.images if name in OWN or own_code else ""
 
 
 def _label(key: _Key, keys: Sequence[_Key]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +79,7 @@ class RunRecord:
     warnings: list[Json] = field(default_factory=list)  # "sentence", and what ended it: "until", None for nothing
     findings: list[Finding] = field(default_factory=list)  # of diagnosis.json, what cannot wait first
     image_map: ImageMap | None = None
+    images: str = ""  # a digest of images.json, whatever the order there; empty where there is none to read
     label: str = ""  # what the run is called beside others
 
     @property
@@ -157,6 +161,7 @@ def read_run(folder: Path) -> RunRecord:
         warnings=_warnings(events),
         findings=_findings(_read_object(run.diagnosis_file, problems)),
         image_map=read_map(run, problems),
+        images=_read_images(run, problems),
     )
 
 
@@ -183,6 +188,21 @@ def _read_skipped(run: RunDir, problems: list[str]) -> list[tuple[str, str]]:
     except InputError:
         problems.append(f"{run.skipped_file.name} is damaged and was not used.")
         return []
+
+
+def _read_images(run: RunDir, problems: list[str]) -> str:
+    try:
+        return _digest(run.images_file, run.images_file.stat().st_mtime_ns) if run.images_file.is_file() else ""
+    except (InputError, OSError):
+        problems.append(f"{run.images_file.name} is damaged and was not used.")
+        return ""
+
+
+@lru_cache(maxsize=1024)
+def _digest(images_file: Path, changed: int) -> str:
+    """Of the images that it names. Kept, since a page that is watched is made again and again."""
+    images = sorted(RunDir(images_file.parent).read_images())
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:8]
 
 
 def _of_kind(kind: str, events: Sequence[Json]) -> list[Json]:

@@ -101,7 +101,7 @@ def _moved(first: Sequence[float], last: Sequence[float]) -> float:
 
 def recipe_table(arms: Sequence[Arm]) -> Table:
     """What sets the recipes apart: one row a setting that differs, one column an arm."""
-    settings = [settings_of(arm.runs[0].recipe) for arm in arms]
+    settings = [settings_of(arm.runs[0]) for arm in arms]
     names = sorted({name for one in settings for name in one})
     rows = [
         [name, *(_spelled(one.get(name)) for one in settings)]

@@ -31,8 +31,9 @@ class Arm(NamedTuple):
 SKEWS = {
     "ir1": ("no imbalance", ("data.imbalance=1",)),
     "ir10": ("imbalance 10", ("data.imbalance=10",)),
-    # 194 and 2 images of a class: with 1 it would be 194, and 200 would make a larger set
-    "step": ("two steps, imbalance 97", ("data.imbalance=97", "data.profile=step")),
+    # no ratio in its title: of whole images it is 194 to 2 at the scales small and paper (with 1 it would be 194, and
+    # 200 would make a larger set), and 73 to 1 at tiny
+    "step": ("two steps", ("data.imbalance=97", "data.profile=step")),
 }
 
 

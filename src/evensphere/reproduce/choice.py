@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -73,7 +74,9 @@ def read_signals(file: Path) -> list[Line]:
         return []
     try:
         lines = [json.loads(text) for text in file.read_text().splitlines()]
-        return sorted(lines, key=lambda line: (line["run"], line["step"]))
+        for line in lines:
+            itemgetter("arm", "seed", "signals", "accuracies")(line)  # a KeyError where one is missing
+        return sorted(lines, key=lambda line: (line["run"], line["step"], run_of(line)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} cannot be read ({error}); mend it or measure again into another file.") from error
 
@@ -247,10 +250,21 @@ _KNOWLEDGE = (
 
 
 def _knowledge_section(lines: Sequence[Line]) -> list[Block]:
+    """Each recipe and length by itself: another one of the same seed is no control."""
+    blocks: list[Block] = [Heading(1, "What regions know of classes")]
     ended = [line for line in lines if line.get("classes")]
-    title = Heading(1, "What regions know of classes")
+    lengths = sorted({(line["recipe"], line["epochs"]) for line in ended})
     if not ended:
-        return [title, Paragraph("No finished run was measured yet.")]
+        return [*blocks, Paragraph("No finished run was measured yet.")]
+    for length in lengths:
+        mine = [line for line in ended if (line["recipe"], line["epochs"]) == length]
+        blocks += [Heading(2, _length(mine[0]))] if len(lengths) > 1 else []
+        blocks += _knowledge(mine)
+    return blocks
+
+
+def _knowledge(ended: Sequence[Line]) -> list[Block]:
+    """Of the last checkpoints of runs of one recipe and length."""
     # the control is of the arm base, so GH and learning rates are no part of the difference
     tailed, balanced, harmonized = ([line for line in ended if line["arm"] == arm] for arm in ("base", BALANCED, "gh"))
     rows, knowing = [], []
@@ -263,7 +277,6 @@ def _knowledge_section(lines: Sequence[Line]) -> list[Block]:
         if key != "class_skew" and difference is not None and difference.low > 0:
             knowing.append(name)
     return [
-        title,
         Paragraph(
             f"The last checkpoints of {count(len(tailed), 'long-tailed run')} without GH and, as a control, of "
             f"{count(len(balanced), 'balanced one')}, whose classes are given the sizes that they have in the "

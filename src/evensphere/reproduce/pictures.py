@@ -216,6 +216,7 @@ def population_picture(file: Path, courses: Sequence[Sequence[Mapping[str, float
 Medians = Mapping[str, Sequence[tuple[str, float, float, float]]]
 
 _WIDE = 30  # times the smallest; what differs by more is drawn on a logarithmic axis
+_MOST_LABELLED = 1000  # times the smallest; beyond, 1 2 5 in every decade would run into each other
 
 
 def medians_picture(file: Path, panels: Medians, caption: str) -> Picture:
@@ -233,7 +234,8 @@ def medians_picture(file: Path, panels: Medians, caption: str) -> Picture:
         axes.errorbar(medians, places, xerr=bars, fmt="o", color=_COLORS["gh"], capsize=3, markersize=5)
         if min(lows) > 0 and max(highs) > _WIDE * min(lows):
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            subs = (1, 2, 5) if max(highs) <= _MOST_LABELLED * min(lows) else (1,)
+            axes.xaxis.set_major_locator(LogLocator(subs=subs))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:

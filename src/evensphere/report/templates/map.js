@@ -303,5 +303,5 @@
   for (const image of document.querySelectorAll(".tiles img")) { // small images keep their pixels
     image.decode().then(() => image.classList.toggle("small", image.naturalWidth < 49), () => {});
   }
-  open(at("run") ? Math.max(0, at("run").selectedIndex) : 0); // which a browser may have kept over a reload
+  open(0); // which the menu says too: autocomplete="off" keeps a browser from restoring another choice
 })();
