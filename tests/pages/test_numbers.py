@@ -146,7 +146,17 @@ def _when_gh_hurts() -> list[str]:
     lever = {
         name: contrast("levers", f"gh-{name}", "two-stage") for name in ("weight-0.3", "uniform", "queue", "anchors-10")
     }
+    skews = [
+        f"{title} {contrast('skew', f'{skew}-gh', f'{skew}-two-stage')} and "
+        f"{contrast('skew', f'{skew}-gh', f'{skew}-two-stage', metric='knn')}"
+        for skew, title in (
+            ("ir1", "no imbalance"),
+            ("ir10", "imbalance 10"),
+            ("step", "two steps (half of the classes with 194 images, half with 2)"),
+        )
+    ]
     return [
+        ", ".join(skews),
         *(f"| {title} | {said} | {contrast(*pair, 'few')} |" for title, (said, pair) in zip(titles, rows, strict=True)),
         f"weight 0.3 instead of 1 {lever['weight-0.3']}; equal shares in place of pi {lever['uniform']}; 2,048 past "
         f"scores in Sinkhorn {lever['queue']}; 10 anchors instead of 100 {lever['anchors-10']}",

@@ -17,7 +17,7 @@ def reader_has() -> dict[str, Any]:
     """What a page may take for granted: a loop's own things."""
     views = torch.randn(10, 8), torch.randn(10, 8)
     return {
-        "dataset": list(torch.randn(10, 8)),
+        "dataset": [((torch.randn(8), torch.randn(8)), label) for label in range(10)],
         "loader": [(views, torch.arange(10))] * 2,
         "model": torch.nn.Linear(8, 128),
         "criterion": torch.nn.functional.mse_loss,
