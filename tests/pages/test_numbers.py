@@ -90,6 +90,7 @@ def _faq() -> list[str]:
 def _choosing() -> list[str]:
     """What the pilot and its levers say."""
     queue = contrast("levers", "gh-queue", "gh")
+    early = [contrast("levers", "gh-warm-up-0.25", other) for other in ("gh", "two-stage")]
     strength = [mean(looks("gh", "gradient_ratio", epoch)) for epoch in (BEGIN, END)]
     knows, chance = looks("gh", "nmi", BEGIN), looks("gh", "nmi_chance", BEGIN)
     larger, smaller = (once(f"kNN, % of validation images, batch {b}, 42 epochs, one seed") for b in (512, 256))
@@ -98,6 +99,7 @@ def _choosing() -> list[str]:
         f"10 anchors in place of 100 moved the average by {contrast('levers', 'gh-anchors-10', 'two-stage').points}",
         f"0.3 moved the average by {contrast('levers', 'gh-weight-0.3', 'two-stage').points} against no GH at all",
         f"by {contrast('levers', 'gh-weight-0.3', 'gh')} against weight 1",
+        f"changed the average by {early[0].points} against GH from half on, and by {early[1]} against no GH",
         f"{strength[0]:.1f} times as long as SimCLR's when it began and {strength[1]:.1f} times at the end",
         f"the labels knew little of the classes: {span(knows)} by NMI, where chance gives {span(chance)}",
         f"the two-stage rate alone, without GH, changed the average by {contrast(*RATE).points} against one cosine",
