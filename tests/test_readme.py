@@ -34,10 +34,8 @@ def test_the_tree_names_every_file_and_no_other() -> None:
 
 def test_the_loop_of_ones_own_runs() -> None:
     code = next(text for language, text in BLOCKS if language == "python")
-    batch = ((torch.randn(10, 8), torch.randn(10, 8)), torch.arange(10))
     names = {
-        "dataset": range(10),
-        "loader": [batch] * 2,
+        "dataset": [((torch.randn(8), torch.randn(8)), label) for label in range(10)],
         "model": torch.nn.Linear(8, 128),
         "criterion": torch.nn.functional.mse_loss,
     }
@@ -56,10 +54,12 @@ def test_its_commands_exist(command: str) -> None:
         assert arguments[0] in RECIPES
 
 
-def test_its_settings_are_accepted() -> None:
-    settings = re.search(r"`((?:--set\s+\S+\s*)+)`", README)
+@pytest.mark.parametrize(("recipe", "words"), [("cifar100-lt", "images of each class"), ("folder", "can be changed")])
+def test_its_settings_are_accepted(recipe: str, words: str) -> None:
+    assert README.count(words) == 1
+    settings = re.search(r"`((?:--set\s+\S+\s*)+)`", README.partition(words)[2])
     assert settings
-    get_recipe("folder").set(re.findall(r"--set\s+([^\s`]+)", settings[1]))
+    get_recipe(recipe).set(re.findall(r"--set\s+([^\s`]+)", settings[1]))
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
