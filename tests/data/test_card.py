@@ -66,15 +66,19 @@ def test_every_path_in_the_card_moves_with_it(tmp_path: Path, monkeypatch: pytes
         assert all(splits.pretrain.read(i).shape[0] == 3 for i in range(len(splits.pretrain)))
 
 
+def fails_without_a_trace(tmp_path: Path, error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        made(tmp_path)
+    assert list((tmp_path / "split").iterdir()) == []
+
+
 def test_a_split_that_failed_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
         broken.setattr("evensphere.data.card.draw_counts", full)
-        with pytest.raises(OSError, match="No space"):
-            made(tmp_path)
-    assert list((tmp_path / "split").iterdir()) == []
+        fails_without_a_trace(tmp_path, OSError, "No space")
     assert split(made(tmp_path)).train_counts() == [20, 30, 10]
 
 
@@ -88,9 +92,7 @@ def test_a_card_that_failed_is_no_split(tmp_path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as broken:
         broken.setattr("evensphere.data.card.atomic_write", broken_disk)
-        with pytest.raises(DiskError, match="input/output error"):
-            made(tmp_path)
-    assert list((tmp_path / "split").iterdir()) == []
+        fails_without_a_trace(tmp_path, DiskError, "input/output error")
     assert split(made(tmp_path)).train_counts() == [20, 30, 10]
 
 

@@ -18,7 +18,6 @@ def reader_has() -> dict[str, Any]:
     views = torch.randn(10, 8), torch.randn(10, 8)
     return {
         "dataset": [((torch.randn(8), torch.randn(8)), label) for label in range(10)],
-        "loader": [(views, torch.arange(10))] * 2,
         "model": torch.nn.Linear(8, 128),
         "criterion": torch.nn.functional.mse_loss,
         # in the middle of a step

@@ -409,9 +409,10 @@ def _named(kind: str, name: Any, old: Part | None) -> Part | None:
     if kind == "stages" and name in (None, "none"):
         return None
     left_open = {} if old is None else {option: "auto" for option, value in old.options.items() if value == "auto"}
-    if kind == "schedule":  # where the rate's middle goes with the rate
+    if kind == "schedule" and "learning_rate" in left_open:
+        left_open["middle"] = "auto"  # which goes with the rate
+    elif kind == "schedule":
         left_open.pop("middle", None)
-        left_open |= {"middle": "auto"} if "learning_rate" in left_open else {}
     known = options_of(kind, str(name)) if left_open else {}
     return Part(str(name), **{option: value for option, value in left_open.items() if option in known})
 
